@@ -1,0 +1,248 @@
+//! The settings: environment variables -> `Config`. Each setting, its default and its meaning stand in one table,
+//! which `--help` prints and the README repeats.
+
+use std::env::{self, VarError};
+use std::fmt::{self, Debug, Display};
+use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::guard;
+use crate::log::Format;
+use crate::server::Limits;
+
+/// What the environment says, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Where the application listens.
+    pub(crate) address: SocketAddr,
+    /// Where the operations port listens.
+    pub(crate) ops_address: SocketAddr,
+    pub(crate) data_file: PathBuf,
+    pub(crate) api_token: Option<Secret>,
+    pub(crate) limits: Limits,
+    /// In bytes.
+    pub(crate) max_body: usize,
+    pub(crate) shutdown_delay: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) grouping: bool,
+    pub(crate) log: Format,
+}
+
+/// Text that is never printed.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("(secret)")
+    }
+}
+
+/// A setting that cannot be used: which one, and what it takes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct SettingError {
+    name: String,
+    problem: String,
+}
+
+impl SettingError {
+    pub(crate) fn new(name: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { name: name.into(), problem: problem.into() }
+    }
+}
+
+impl Display for SettingError {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}: {}", self.name, self.problem)
+    }
+}
+
+/// One line of the table.
+struct Setting {
+    name: &'static str,
+    /// As one would write it; empty where the setting is not set unless somebody sets it.
+    default: &'static str,
+    meaning: &'static str,
+    /// Also read from the file that `NAME_FILE` names.
+    secret: bool,
+}
+
+const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default, meaning, secret: false }
+}
+
+const fn secret(name: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default: "", meaning, secret: true }
+}
+
+const SETTINGS: [Setting; 15] = [
+    setting("HOST", "127.0.0.1", "address to listen on; :: is every address, IPv4 and IPv6"),
+    setting("PORT", "8080", "port of the application; 0 lets the system choose"),
+    setting("OPS_PORT", "9090", "port of /healthz, /readyz and /metrics"),
+    setting("DATA_FILE", "two-tier.redb", "file that the documents are stored in"),
+    secret("API_TOKEN", "bearer token that /data asks for; unset, it asks for none"),
+    setting("MAX_CONNECTIONS", "512", "connections served at once; more wait"),
+    setting("MAX_BODY", "1MiB", "longest JSON body; a line of an import may be 6 times as long"),
+    setting("HEAD_TIMEOUT", "10s", "time for the head of a request to arrive"),
+    setting("BODY_TIMEOUT", "10s", "time after which a body must arrive at 1 KiB/s"),
+    setting("IDLE_TIMEOUT", "60s", "time that a connection may be silent between requests"),
+    setting("SEND_TIMEOUT", "30s", "time after which a client must take its answer at 1 KiB/s"),
+    setting("SHUTDOWN_DELAY", "0s", "time from failing /readyz to accepting no more"),
+    setting("SHUTDOWN_TIMEOUT", "30s", "time for requests in progress to finish after that"),
+    setting("GROUPING", "on", "on: concurrent calls to the store share one; off: to compare"),
+    setting("LOG", "text", "text or json: a line a request; off: only other events"),
+];
+
+/// Looks a variable up; an empty one counts as not set.
+type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<String>, SettingError>;
+
+impl Config {
+    pub(crate) fn from_environment() -> Result<Self, SettingError> {
+        Self::read(&|name| match env::var(name) {
+            Ok(value) if value.is_empty() => Ok(None),
+            Ok(value) => Ok(Some(value)),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(_)) => Err(SettingError::new(name, "it is not UTF-8 text")),
+        })
+    }
+
+    fn read(lookup: Lookup) -> Result<Self, SettingError> {
+        let host = value("HOST", lookup)?;
+        let duration = |name| parse(name, lookup, "a time such as 500ms, 10s or 2min", parse_duration);
+        Ok(Self {
+            address: resolve(&host, parse("PORT", lookup, PORT, |text| text.parse().ok())?)?,
+            ops_address: resolve(&host, parse("OPS_PORT", lookup, PORT, |text| text.parse().ok())?)?,
+            data_file: value("DATA_FILE", lookup)?.into(),
+            api_token: api_token(lookup)?,
+            limits: Limits {
+                connections: parse("MAX_CONNECTIONS", lookup, "a number from 1 to 100000", |text| {
+                    text.parse().ok().filter(|count| (1..=100_000).contains(count))
+                })?,
+                incoming: guard::Limits {
+                    head: duration("HEAD_TIMEOUT")?,
+                    body: duration("BODY_TIMEOUT")?,
+                    idle: duration("IDLE_TIMEOUT")?,
+                },
+                send: duration("SEND_TIMEOUT")?,
+            },
+            max_body: parse("MAX_BODY", lookup, "a size from 1KiB to 16MiB, such as 65536, 512KiB or 4MiB", |text| {
+                parse_size(text).filter(|size| (1 << 10..=16 << 20).contains(size))
+            })?,
+            shutdown_delay: duration("SHUTDOWN_DELAY")?,
+            shutdown_timeout: duration("SHUTDOWN_TIMEOUT")?,
+            grouping: parse("GROUPING", lookup, "on or off", |text| match text {
+                "on" => Some(true),
+                "off" => Some(false),
+                _ => None,
+            })?,
+            log: parse("LOG", lookup, "text, json or off", |text| match text {
+                "text" => Some(Format::Text),
+                "json" => Some(Format::Json),
+                "off" => Some(Format::Off),
+                _ => None,
+            })?,
+        })
+    }
+}
+
+/// The table of settings, a line each, as `--help` prints it.
+pub(crate) fn table() -> String {
+    SETTINGS
+        .iter()
+        .map(|setting| {
+            let name = if setting.secret { format!("{}[_FILE]", setting.name) } else { setting.name.to_owned() };
+            let default = if setting.default.is_empty() { "-" } else { setting.default };
+            format!("  {name:<18} {default:<14} {}\n", setting.meaning)
+        })
+        .collect()
+}
+
+const PORT: &str = "a port, a number from 0 to 65535";
+
+/// The variable's value, else its default from the table.
+fn value(name: &str, lookup: Lookup) -> Result<String, SettingError> {
+    let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
+    Ok(lookup(name)?.unwrap_or_else(|| default.to_owned()))
+}
+
+fn parse<T>(name: &str, lookup: Lookup, takes: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, SettingError> {
+    let text = value(name, lookup)?;
+    parse(&text).ok_or_else(|| SettingError::new(name, format!("{text:?} is not {takes}")))
+}
+
+/// A secret from the variable, or from the file that `NAME_FILE` names, without the newline at its end.
+fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingError> {
+    let file_name = format!("{name}_FILE");
+    match (lookup(name)?, lookup(&file_name)?) {
+        (Some(_), Some(_)) => Err(SettingError::new(name, format!("{file_name} is set as well; set one of them"))),
+        (Some(text), None) => Ok(Some(Secret(text))),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(&path)
+                .map_err(|error| SettingError::new(&file_name, format!("cannot read {path}: {error}")))?;
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.is_empty() {
+                return Err(SettingError::new(&file_name, format!("{path} is empty")));
+            }
+            Ok(Some(Secret(text.to_owned())))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn api_token(lookup: Lookup) -> Result<Option<Secret>, SettingError> {
+    let token = secret_value("API_TOKEN", lookup)?;
+    match token {
+        // What a header can carry and curl can be given without quoting surprises.
+        Some(token) if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err(SettingError::new("API_TOKEN", "it has characters other than visible ASCII ones"))
+        }
+        token => Ok(token),
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, SettingError> {
+    let takes = || format!("{host:?} is not an address of this machine, such as 127.0.0.1 or ::");
+    (host, port)
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .ok_or_else(|| SettingError::new("HOST", takes()))
+}
+
+/// `10` and `10s` are seconds; also `500ms` and `2min`. At most a day: whoever writes more means another unit.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "min" => 60_000,
+        _ => return None,
+    };
+    let duration = Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(milliseconds)?);
+    (duration <= Duration::from_secs(24 * 60 * 60)).then_some(duration)
+}
+
+/// `65536` is bytes; also `64KiB` and `1MiB`.
+fn parse_size(text: &str) -> Option<usize> {
+    let (number, unit) = split_unit(text);
+    let bytes: usize = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(bytes)
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}

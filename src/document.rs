@@ -1,0 +1,182 @@
+//! A document and its `_id`, held as raw BSON: what travels between the routes and the stores.
+//!
+//! May touch: `bson` only. Knows neither JSON nor HTTP nor a store.
+
+use std::fmt;
+
+use bson::oid::ObjectId;
+use bson::raw::{RawElement, cstr};
+use bson::spec::ElementType;
+use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+
+/// The `_id` of a document: one BSON value that MongoDB takes as an `_id` and that fits into a URL.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct DocumentId(RawBson);
+
+impl DocumentId {
+    /// Of its BSON value. An `_id` stands in `Location` and `after`, and a request's head is limited.
+    pub(crate) const MAX_BYTES: usize = 1024;
+
+    pub(crate) fn generate() -> Self {
+        Self(RawBson::ObjectId(ObjectId::new()))
+    }
+
+    pub(crate) fn new(value: RawBson) -> Result<Self, InvalidId> {
+        let mut document = RawDocumentBuf::new();
+        document.append(cstr!("_id"), value.as_raw_bson_ref());
+        check_first_element(&document)?;
+        Ok(Self(value))
+    }
+
+    pub(crate) fn as_raw(&self) -> RawBsonRef<'_> {
+        self.0.as_raw_bson_ref()
+    }
+}
+
+/// Raw BSON whose first element is its `_id`.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Document {
+    raw: RawDocumentBuf,
+    id_is_generated: bool,
+}
+
+impl Document {
+    /// MongoDB's limit.
+    pub(crate) const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+    /// `raw` begins with its `_id`; `id_is_generated`: the client gave none.
+    pub(crate) fn new(raw: RawDocumentBuf, id_is_generated: bool) -> Result<Self, InvalidId> {
+        check_first_element(&raw)?;
+        Ok(Self { raw, id_is_generated })
+    }
+
+    pub(crate) fn id(&self) -> DocumentId {
+        match self.raw.iter().next() {
+            Some(Ok((_, id))) => DocumentId(id.into()),
+            _ => unreachable!("Document::new has read the same bytes"),
+        }
+    }
+
+    pub(crate) fn id_is_generated(&self) -> bool {
+        self.id_is_generated
+    }
+
+    pub(crate) fn raw(&self) -> &RawDocument {
+        &self.raw
+    }
+}
+
+/// Why a value is no `_id`. Displays as a sentence for the client.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum InvalidId {
+    Array,
+    RegularExpression,
+    Undefined,
+    DollarKey,
+    TooLong(usize),
+    /// The document does not begin with an `_id` that can be read.
+    Missing,
+}
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Array => "an _id cannot be an array",
+            Self::RegularExpression => "an _id cannot be a regular expression",
+            Self::Undefined => "an _id cannot be undefined",
+            Self::DollarKey => "an _id that is an object cannot have a key that begins with $",
+            Self::TooLong(bytes) => {
+                let limit = DocumentId::MAX_BYTES;
+                return write!(formatter, "an _id takes at most {limit} bytes of BSON, this one has {bytes}");
+            }
+            Self::Missing => "the document does not begin with a valid _id",
+        })
+    }
+}
+
+fn check_first_element(document: &RawDocument) -> Result<(), InvalidId> {
+    match document.iter_elements().next() {
+        Some(Ok(element)) if element.key().as_str() == "_id" => check_id(&element),
+        _ => Err(InvalidId::Missing),
+    }
+}
+
+fn check_id(element: &RawElement<'_>) -> Result<(), InvalidId> {
+    if element.size() > DocumentId::MAX_BYTES {
+        return Err(InvalidId::TooLong(element.size()));
+    }
+    match element.element_type() {
+        ElementType::ObjectId => return Ok(()),
+        ElementType::Array => return Err(InvalidId::Array),
+        ElementType::RegularExpression => return Err(InvalidId::RegularExpression),
+        ElementType::Undefined => return Err(InvalidId::Undefined),
+        _ => {}
+    }
+    let Ok(value) = element.value() else {
+        return Err(InvalidId::Missing);
+    };
+    if let RawBsonRef::Document(object) = value {
+        for field in object.iter_elements() {
+            let field = field.map_err(|_| InvalidId::Missing)?;
+            if field.key().as_str().starts_with('$') {
+                return Err(InvalidId::DollarKey);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn what_mongodb_takes_as_an_id_is_one() {
+        for id in [
+            RawBson::Null,
+            RawBson::Int32(1),
+            RawBson::MinKey,
+            RawBson::String(String::new()),
+            RawBson::Document(rawdoc! { "a": { "$b": 1 } }),
+        ] {
+            assert_eq!(DocumentId::new(id.clone()).map(|id| id.0), Ok(id));
+        }
+        assert!(matches!(DocumentId::generate().as_raw(), RawBsonRef::ObjectId(_)));
+        assert_ne!(DocumentId::generate(), DocumentId::generate());
+    }
+
+    #[test]
+    fn what_mongodb_refuses_as_an_id_is_refused() {
+        let regex = bson::Regex { pattern: cstr!("a").into(), options: cstr!("").into() };
+        for (value, reason) in [
+            (RawBson::Array(bson::RawArrayBuf::new()), InvalidId::Array),
+            (RawBson::RegularExpression(regex), InvalidId::RegularExpression),
+            (RawBson::Undefined, InvalidId::Undefined),
+            (RawBson::Document(rawdoc! { "a": 1, "$b": 1 }), InvalidId::DollarKey),
+        ] {
+            assert_eq!(DocumentId::new(value), Err(reason));
+        }
+    }
+
+    #[test]
+    fn an_id_has_at_most_1024_bytes() {
+        // The length of a string takes 4 bytes, its end 1.
+        let longest = DocumentId::MAX_BYTES - 5;
+        assert!(DocumentId::new(RawBson::String("x".repeat(longest))).is_ok());
+        let too_long = DocumentId::new(RawBson::String("x".repeat(longest + 1)));
+        assert_eq!(too_long, Err(InvalidId::TooLong(1025)));
+    }
+
+    #[test]
+    fn a_document_begins_with_its_id() {
+        let document = Document::new(rawdoc! { "_id": "a", "b": 1 }, false).unwrap();
+        assert_eq!(document.id().as_raw(), RawBsonRef::String("a"));
+        for raw in [rawdoc! {}, rawdoc! { "b": 1, "_id": "a" }] {
+            assert_eq!(Document::new(raw, false), Err(InvalidId::Missing));
+        }
+        let damaged = RawDocumentBuf::from_bytes(b"\x0b\0\0\0\x08_id\0\x02\0".to_vec()).unwrap();
+        assert_eq!(Document::new(damaged, false), Err(InvalidId::Missing));
+    }
+}

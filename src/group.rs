@@ -1,0 +1,419 @@
+//! Concurrent calls share one: calls that wait while one is in flight go out together as the next.
+//!
+//! A call to the store runs on a thread of the group's own, and whoever asked waits for the answer with a deadline of
+//! its own: a store that never answers costs its callers a time-out, not their threads. An idle group adds no delay
+//! beyond the hand-over to that thread; there is no timer.
+//!
+//! A request is pending (in the queue), then running (a thread took it), then answered. All of it under one lock.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::log;
+
+/// Requests that may be pending; one more is turned away at once.
+const MAX_PENDING: usize = 10_000;
+/// How long a request is pending before the running calls count as stuck and another thread is started.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// Threads at most, all but one of them stuck.
+const MAX_THREADS: usize = 4;
+/// How long the end of the program waits for calls in progress.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What may go out together.
+pub(crate) struct Rules<Q> {
+    /// Whether two requests are the same question, so that one answer serves both.
+    pub(crate) is_same: fn(&Q, &Q) -> bool,
+    /// Requests share a call up to this weight; one that weighs more goes alone.
+    pub(crate) weight: fn(&Q) -> usize,
+    pub(crate) full: usize,
+}
+
+/// Makes one call for several requests and returns an answer for each, in their order. The number says how many
+/// callers wait for those answers.
+pub(crate) type Run<Q, A> = dyn Fn(Vec<Q>, usize) -> Vec<A> + Send + Sync;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Unanswered {
+    /// The request was never handed to the store, and never will be.
+    NotStarted,
+    /// It was handed over, and no answer came in time.
+    Unknown,
+}
+
+/// Requests of one kind, and the threads that make calls of them.
+pub(crate) struct Group<Q, A> {
+    shared: Arc<Shared<Q, A>>,
+    is_off: bool,
+}
+
+struct Shared<Q, A> {
+    name: &'static str,
+    rules: Rules<Q>,
+    run: Box<Run<Q, A>>,
+    state: Mutex<State<Q, A>>,
+    /// Told to one thread for each request that becomes pending.
+    pending_grew: Condvar,
+    thread_ended: Condvar,
+}
+
+struct State<Q, A> {
+    pending: VecDeque<Pending<Q, A>>,
+    threads: usize,
+    /// Threads that wait for a request.
+    idle: usize,
+    handles: Vec<JoinHandle<()>>,
+    /// No more requests will come.
+    is_closed: bool,
+}
+
+struct Pending<Q, A> {
+    request: Q,
+    slots: Vec<Arc<Slot<A>>>,
+}
+
+/// Where one caller waits for its answer.
+struct Slot<A> {
+    outcome: Mutex<Option<Outcome<A>>>,
+    answered: Condvar,
+}
+
+enum Outcome<A> {
+    Answer(A),
+    /// The call panicked.
+    Lost,
+}
+
+impl<Q: Send + 'static, A: Clone + Send + 'static> Group<Q, A> {
+    /// With `is_off` every request is a call of its own, on its caller's thread: for comparison only, since nothing
+    /// bounds its time then.
+    pub(crate) fn new(name: &'static str, is_off: bool, rules: Rules<Q>, run: Box<Run<Q, A>>) -> Self {
+        let state = State { pending: VecDeque::new(), threads: 0, idle: 0, handles: Vec::new(), is_closed: false };
+        let shared = Arc::new(Shared {
+            name,
+            rules,
+            run,
+            state: Mutex::new(state),
+            pending_grew: Condvar::new(),
+            thread_ended: Condvar::new(),
+        });
+        Self { shared, is_off }
+    }
+
+    /// Has `request` answered by `deadline`, alone or together with others.
+    pub(crate) fn call(&self, request: Q, deadline: Instant) -> Result<A, Unanswered> {
+        if self.is_off {
+            let answer = (self.shared.run)(vec![request], 1).pop();
+            return answer.ok_or(Unanswered::Unknown);
+        }
+        let slot = self.shared.submit(request)?;
+        if !slot.wait_until(deadline.min(Instant::now() + STUCK_AFTER)) {
+            self.shared.relieve(&slot);
+            slot.wait_until(deadline);
+        }
+        let withdrawn = !slot.is_answered() && self.shared.withdraw(&slot);
+        match slot.take() {
+            Some(Outcome::Answer(answer)) => Ok(answer),
+            None if withdrawn => Err(Unanswered::NotStarted),
+            Some(Outcome::Lost) | None => Err(Unanswered::Unknown),
+        }
+    }
+}
+
+impl<Q, A> Drop for Group<Q, A> {
+    /// Ends the threads, so that the store is closed once nobody else has it. A stuck one is left behind.
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        self.shared.pending_grew.notify_all();
+        let until = Instant::now() + CLOSE_TIMEOUT;
+        while state.threads > 0 {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                return;
+            };
+            let woken = self.shared.thread_ended.wait_timeout(state, left);
+            (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        let handles = std::mem::take(&mut state.handles);
+        drop(state);
+        for handle in handles {
+            // It has caught every panic of its own.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl<Q, A> Shared<Q, A> {
+    fn lock(&self) -> MutexGuard<'_, State<Q, A>> {
+        // Only `is_same` and `weight` of ours run under the lock; the state is whole whatever they do.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<Q: Send + 'static, A: Clone + Send + 'static> Shared<Q, A> {
+    fn submit(self: &Arc<Self>, request: Q) -> Result<Arc<Slot<A>>, Unanswered> {
+        let slot = Arc::new(Slot { outcome: Mutex::new(None), answered: Condvar::new() });
+        let mut state = self.lock();
+        let is_same = self.rules.is_same;
+        let joined = state.pending.iter_mut().find(|pending| is_same(&pending.request, &request));
+        if let Some(pending) = joined {
+            pending.slots.push(slot.clone());
+            return Ok(slot);
+        }
+        if state.pending.len() >= MAX_PENDING {
+            return Err(Unanswered::NotStarted);
+        }
+        state.pending.push_back(Pending { request, slots: vec![slot.clone()] });
+        if state.idle > 0 {
+            self.pending_grew.notify_one();
+        } else if state.threads == 0 {
+            self.add_thread(&mut state);
+        }
+        Ok(slot)
+    }
+
+    /// Starts another thread if `slot` is still pending, that is, if the running calls are stuck.
+    fn relieve(self: &Arc<Self>, slot: &Arc<Slot<A>>) {
+        let mut state = self.lock();
+        let is_pending = state.pending.iter().any(|pending| pending.has(slot));
+        if is_pending && state.idle == 0 && state.threads < MAX_THREADS {
+            self.add_thread(&mut state);
+        }
+    }
+
+    /// Takes `slot` out of what is pending; false if its request has been handed to the store.
+    fn withdraw(&self, slot: &Arc<Slot<A>>) -> bool {
+        let mut state = self.lock();
+        let Some(index) = state.pending.iter().position(|pending| pending.has(slot)) else {
+            return false;
+        };
+        let slots = &mut state.pending[index].slots;
+        slots.retain(|other| !Arc::ptr_eq(other, slot));
+        if slots.is_empty() {
+            state.pending.remove(index);
+        }
+        true
+    }
+
+    fn add_thread(self: &Arc<Self>, state: &mut State<Q, A>) {
+        let shared = self.clone();
+        let spawned = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.make_calls());
+        match spawned {
+            Ok(handle) => {
+                state.threads += 1;
+                state.handles.retain(|handle| !handle.is_finished());
+                state.handles.push(handle);
+            }
+            // Its caller gives up at its deadline, and the next request tries again.
+            Err(error) => log::error(format_args!("cannot start a thread for {}: {error}", self.name)),
+        }
+    }
+
+    /// One thread: take what may go together, call, hand out the answers.
+    fn make_calls(self: Arc<Self>) {
+        let mut state = self.lock();
+        loop {
+            let taken = self.take(&mut state.pending);
+            if taken.is_empty() {
+                // Where calls were stuck and are not any more, one waiting thread is enough.
+                if state.is_closed || state.idle > 0 {
+                    state.threads -= 1;
+                    self.thread_ended.notify_one();
+                    return;
+                }
+                state.idle += 1;
+                let woken = self.pending_grew.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+                continue;
+            }
+            drop(state);
+            self.answer(taken);
+            state = self.lock();
+        }
+    }
+
+    /// Takes as many of the oldest requests as may share a call.
+    fn take(&self, pending: &mut VecDeque<Pending<Q, A>>) -> Vec<Pending<Q, A>> {
+        let mut taken = Vec::new();
+        let mut weight = 0;
+        while let Some(next) = pending.front() {
+            weight += (self.rules.weight)(&next.request);
+            if weight > self.rules.full && !taken.is_empty() {
+                break;
+            }
+            taken.extend(pending.pop_front());
+        }
+        taken
+    }
+
+    fn answer(&self, taken: Vec<Pending<Q, A>>) {
+        let (requests, slots): (Vec<_>, Vec<_>) =
+            taken.into_iter().map(|pending| (pending.request, pending.slots)).unzip();
+        let callers = slots.iter().map(Vec::len).sum();
+        // A panic has been logged by the hook; the callers must not wait for it.
+        let answers = catch_unwind(AssertUnwindSafe(|| (self.run)(requests, callers)));
+        let mut answers = answers.unwrap_or_default().into_iter();
+        for slots in slots {
+            let answer = answers.next();
+            for slot in slots {
+                slot.set(answer.clone().map_or(Outcome::Lost, Outcome::Answer));
+            }
+        }
+    }
+}
+
+impl<Q, A> Pending<Q, A> {
+    fn has(&self, slot: &Arc<Slot<A>>) -> bool {
+        self.slots.iter().any(|other| Arc::ptr_eq(other, slot))
+    }
+}
+
+impl<A> Slot<A> {
+    fn lock(&self) -> MutexGuard<'_, Option<Outcome<A>>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, outcome: Outcome<A>) {
+        *self.lock() = Some(outcome);
+        self.answered.notify_one();
+    }
+
+    fn is_answered(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn take(&self) -> Option<Outcome<A>> {
+        self.lock().take()
+    }
+
+    /// Waits until there is an outcome or the time is over, and says whether there is one.
+    fn wait_until(&self, deadline: Instant) -> bool {
+        let mut outcome = self.lock();
+        while outcome.is_none() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return false;
+            };
+            let woken = self.answered.wait_timeout(outcome, left);
+            (outcome, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+
+    const LATER: Duration = Duration::from_secs(20);
+
+    /// A group whose calls report what they were asked and then wait to be let go.
+    fn gated(full: usize) -> (Arc<Group<u32, u32>>, Receiver<Vec<u32>>, Sender<()>) {
+        let (report, calls) = mpsc::channel();
+        let (let_go, gate) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full };
+        let run = Box::new(move |requests: Vec<u32>, _| {
+            report.send(requests.clone()).unwrap();
+            gate.lock().unwrap().recv().unwrap();
+            requests.iter().map(|request| request * 10).collect()
+        });
+        (Arc::new(Group::new("test", false, rules, run)), calls, let_go)
+    }
+
+    fn call(group: &Arc<Group<u32, u32>>, request: u32) -> thread::JoinHandle<Result<u32, Unanswered>> {
+        let group = group.clone();
+        thread::spawn(move || group.call(request, Instant::now() + LATER))
+    }
+
+    fn wait_for_slots(group: &Arc<Group<u32, u32>>, count: usize) {
+        let until = Instant::now() + LATER;
+        let slots = || -> usize { group.shared.lock().pending.iter().map(|pending| pending.slots.len()).sum() };
+        while slots() != count {
+            assert!(Instant::now() < until, "{} slots, not {count}", slots());
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn requests_that_wait_share_the_next_call() {
+        let (group, calls, let_go) = gated(2);
+        let first = call(&group, 1);
+        assert_eq!(calls.recv().unwrap(), [1]);
+        let mut others = Vec::new();
+        for (index, request) in [2, 3, 2, 4].into_iter().enumerate() {
+            others.push((request, call(&group, request)));
+            wait_for_slots(&group, index + 1);
+        }
+        let_go.send(()).unwrap();
+        assert_eq!(calls.recv().unwrap(), [2, 3], "the two that fit, and one 2 for both");
+        let_go.send(()).unwrap();
+        assert_eq!(calls.recv().unwrap(), [4]);
+        let_go.send(()).unwrap();
+        assert_eq!(first.join().unwrap(), Ok(10));
+        for (request, other) in others {
+            assert_eq!(other.join().unwrap(), Ok(request * 10));
+        }
+    }
+
+    #[test]
+    fn a_request_never_joins_a_call_that_has_started() {
+        let (group, calls, let_go) = gated(10);
+        let first = call(&group, 7);
+        assert_eq!(calls.recv().unwrap(), [7]);
+        let second = call(&group, 7);
+        wait_for_slots(&group, 1);
+        let_go.send(()).unwrap();
+        assert_eq!(calls.recv().unwrap(), [7], "the same question, asked again");
+        let_go.send(()).unwrap();
+        assert_eq!((first.join().unwrap(), second.join().unwrap()), (Ok(70), Ok(70)));
+    }
+
+    #[test]
+    fn who_gives_up_while_pending_is_not_started_and_while_running_unknown() {
+        let (group, calls, let_go) = gated(10);
+        let running = group.clone();
+        let running = thread::spawn(move || running.call(1, Instant::now() + Duration::from_millis(300)));
+        assert_eq!(calls.recv().unwrap(), [1]);
+        let soon = Instant::now() + Duration::from_millis(10);
+        assert_eq!(group.call(2, soon), Err(Unanswered::NotStarted));
+        assert_eq!(running.join().unwrap(), Err(Unanswered::Unknown));
+        let_go.send(()).unwrap();
+        assert_eq!(group.shared.lock().pending.len(), 0);
+    }
+
+    #[test]
+    fn a_stuck_call_does_not_hold_up_the_others() {
+        let (group, calls, let_go) = gated(10);
+        let stuck = call(&group, 1);
+        assert_eq!(calls.recv().unwrap(), [1]);
+        let next = call(&group, 2);
+        assert_eq!(calls.recv_timeout(LATER).unwrap(), [2], "on a second thread");
+        let_go.send(()).unwrap();
+        let_go.send(()).unwrap();
+        assert_eq!((stuck.join().unwrap(), next.join().unwrap()), (Ok(10), Ok(20)));
+        let until = Instant::now() + LATER;
+        while group.shared.lock().threads != 1 {
+            assert!(Instant::now() < until, "the second thread did not end");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_call_is_unknown_and_the_next_call_works() {
+        let rules = Rules { is_same: |_, _| false, weight: |_| 1, full: 1 };
+        let run = Box::new(|requests: Vec<u32>, _| {
+            assert_ne!(requests, [13]);
+            requests
+        });
+        let group = Group::new("test", false, rules, run);
+        assert_eq!(group.call(13, Instant::now() + LATER), Err(Unanswered::Unknown));
+        assert_eq!(group.call(14, Instant::now() + LATER), Ok(14));
+    }
+}

@@ -1,0 +1,422 @@
+//! The incoming side of one connection: a head read whole, judged, and handed to tiny_http in its clean form; then
+//! just the body, and not one byte of the next request. All of it within the limits.
+//!
+//! What goes wrong before tiny_http has a request is answered here, and the sending side is shut: tiny_http would
+//! answer by itself with an empty 400, even where the client merely went away.
+
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::ops::Range;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chunks::Chunks;
+use super::head::{self, Framing, Head, MAX_HEAD};
+use super::{Limits, Neighbours, receive, with_socket};
+use crate::response::{Delivery, Problem, Response};
+
+/// The least a body must bring once `Limits::body` is over, in bytes a second.
+const MIN_BODY_RATE: u64 = 1024;
+/// The most of an unwanted body that is read so that the connection can be used again, in bytes.
+const MAX_DISCARD: u64 = 64 * 1024;
+/// How long a closing connection takes in what the client still sends, so that it gets to read the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// What the buffer for heads begins with, in bytes; nearly every head fits.
+const FIRST_BUFFER: usize = 2048;
+
+pub(super) struct Inbound {
+    limits: Limits,
+    neighbours: Arc<dyn Neighbours>,
+    stage: Stage,
+    /// When the stage began; for a head, when its first byte came.
+    since: Instant,
+    /// Received and not handed on yet: `buffer[filled]`.
+    buffer: Vec<u8>,
+    filled: Range<usize>,
+    /// Known from the first read on.
+    socket: Option<RawFd>,
+    keep_alive: bool,
+    expects_continue: bool,
+    /// The server has the request in hand.
+    in_request: bool,
+    /// Reads get an end of file, so that tiny_http lets go of the body.
+    paused: bool,
+    refused: Option<u16>,
+}
+
+/// What comes next from the client.
+enum Stage {
+    /// A head; the first `seen` buffered bytes hold no end of it.
+    Head {
+        seen: usize,
+    },
+    /// The head has come, and tiny_http is being handed its clean form.
+    Handing {
+        head: Head,
+        at: usize,
+    },
+    Body(Body),
+    /// The rest of a body that nobody wants.
+    Discard(Body),
+    /// Nothing: tiny_http sees an end of file from now on, even if the client still sends (`unread`).
+    Over {
+        unread: bool,
+    },
+}
+
+/// Why no further request comes.
+enum Ending {
+    /// The client went away or stayed silent between requests: nothing was asked, nothing is answered.
+    Close,
+    Refuse(Problem),
+}
+
+impl Inbound {
+    pub(super) fn new(limits: Limits, neighbours: Arc<dyn Neighbours>) -> Self {
+        Self {
+            limits,
+            neighbours,
+            stage: Stage::Head { seen: 0 },
+            since: Instant::now(),
+            buffer: Vec::new(),
+            filled: 0..0,
+            socket: None,
+            keep_alive: false,
+            expects_continue: false,
+            in_request: false,
+            paused: false,
+            refused: None,
+        }
+    }
+
+    /// What tiny_http gets in place of recv(2).
+    pub(super) fn read(&mut self, socket: RawFd, out: &mut [u8]) -> io::Result<usize> {
+        self.socket = Some(socket);
+        if self.paused || out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match std::mem::replace(&mut self.stage, Stage::Over { unread: true }) {
+                over @ Stage::Over { .. } => {
+                    self.stage = over;
+                    return Ok(0);
+                }
+                Stage::Head { seen } => match self.read_head(socket, seen) {
+                    Ok(head) => self.stage = Stage::Handing { head, at: 0 },
+                    Err(ending) => self.end(socket, ending),
+                },
+                Stage::Handing { head, at } => return Ok(self.hand(head, at, out)),
+                Stage::Body(mut body) => {
+                    let outcome = self.read_body(socket, &mut body, out);
+                    match outcome {
+                        Ok(_) => self.stage = Stage::Body(body).or_next_head(),
+                        Err(error) if self.in_request => return Err(error),
+                        Err(error) => {
+                            self.end(socket, Ending::Refuse(body_problem(&error)));
+                            continue;
+                        }
+                    }
+                    return outcome;
+                }
+                Stage::Discard(mut body) => match self.read_body(socket, &mut body, out) {
+                    Ok(_) => self.stage = Stage::Discard(body).or_next_head(),
+                    Err(_) => self.end(socket, Ending::Close),
+                },
+            }
+        }
+    }
+
+    pub(super) fn begin_request(&mut self) {
+        self.in_request = true;
+    }
+
+    pub(super) fn end_body(&mut self) -> bool {
+        self.paused = true;
+        let over = Stage::Over { unread: true };
+        let readable = match std::mem::replace(&mut self.stage, over) {
+            head @ Stage::Head { .. } => {
+                self.stage = head;
+                true
+            }
+            Stage::Body(body) if body.can_be_discarded(self.expects_continue) => {
+                self.stage = Stage::Discard(body);
+                true
+            }
+            _ => false,
+        };
+        readable && self.keep_alive
+    }
+
+    pub(super) fn end_request(&mut self) {
+        self.in_request = false;
+        self.paused = false;
+        self.since = Instant::now();
+    }
+
+    pub(super) fn refused(&self) -> Option<u16> {
+        self.refused
+    }
+
+    pub(super) fn linger(&mut self) {
+        let Some(socket) = self.socket else { return };
+        // A failure means that the client is gone already.
+        let _ = with_socket(socket, |socket| socket.shutdown(Shutdown::Write));
+        let nothing_unread = match self.stage {
+            Stage::Head { .. } => self.filled.is_empty(),
+            Stage::Over { unread } => !unread,
+            _ => false,
+        };
+        if nothing_unread {
+            return;
+        }
+        let until = Instant::now() + LINGER;
+        let mut scratch = [0; 4096];
+        while Instant::now() < until {
+            match receive(socket, &mut scratch) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if is_wait(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn read_head(&mut self, socket: RawFd, mut seen: usize) -> Result<Head, Ending> {
+        loop {
+            // RFC 9112, section 2.2: an empty line before a request is to be ignored.
+            if seen == 0 && self.buffer[self.filled.clone()].starts_with(b"\r\n") {
+                self.filled.start += 2;
+            }
+            let bytes = &self.buffer[self.filled.clone()];
+            if let Some(end) = head::find_end(bytes, &mut seen).map_err(Ending::Refuse)? {
+                let head = head::check(&bytes[..end]).map_err(Ending::Refuse)?;
+                self.filled.start += end;
+                return Ok(head);
+            }
+            if bytes.len() >= MAX_HEAD {
+                return Err(Ending::Refuse(head::too_long(bytes)));
+            }
+            self.receive_head(socket)?;
+        }
+    }
+
+    /// Receives more of a head, waiting for it within the limits.
+    fn receive_head(&mut self, socket: RawFd) -> Result<(), Ending> {
+        self.make_room();
+        loop {
+            let is_idle = self.filled.is_empty();
+            match receive(socket, &mut self.buffer[self.filled.end..]) {
+                Ok(0) if is_idle => return Err(Ending::Close),
+                Ok(0) => {
+                    let detail = "The connection was closed in the middle of the request's head.";
+                    return Err(Ending::Refuse(Problem::new(400, detail)));
+                }
+                Ok(count) => {
+                    self.filled.end += count;
+                    if is_idle {
+                        self.since = Instant::now();
+                    } else {
+                        self.check_head_time()?;
+                    }
+                    return Ok(());
+                }
+                Err(error) if !is_wait(&error) => return Err(Ending::Close),
+                Err(_) if !is_idle => self.check_head_time()?,
+                Err(_) => {
+                    let idle_too_long = self.since.elapsed() >= self.limits.idle;
+                    if idle_too_long || self.neighbours.idle_must_close() {
+                        return Err(Ending::Close);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_head_time(&self) -> Result<(), Ending> {
+        if self.since.elapsed() < self.limits.head {
+            return Ok(());
+        }
+        let seconds = self.limits.head.as_secs_f32();
+        Err(Ending::Refuse(Problem::new(408, format!("The request's head took longer than {seconds} s."))))
+    }
+
+    /// Makes room for at least one more byte behind what is buffered, which is less than `MAX_HEAD`.
+    fn make_room(&mut self) {
+        if self.filled.is_empty() {
+            self.filled = 0..0;
+        } else if self.filled.end == self.buffer.len() && self.filled.start > 0 {
+            self.buffer.copy_within(self.filled.clone(), 0);
+            self.filled = 0..self.filled.len();
+        }
+        if self.filled.end == self.buffer.len() {
+            let longer = (self.buffer.len() * 2).clamp(FIRST_BUFFER, MAX_HEAD);
+            self.buffer.resize(longer, 0);
+        }
+    }
+
+    /// Hands on a piece of a clean head, and with its last byte begins the body.
+    fn hand(&mut self, head: Head, at: usize, out: &mut [u8]) -> usize {
+        let rest = &head.forwarded[at..];
+        let count = rest.len().min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        if count < rest.len() {
+            self.stage = Stage::Handing { head, at: at + count };
+        } else {
+            self.keep_alive = head.keep_alive;
+            self.expects_continue = head.expects_continue;
+            self.since = Instant::now();
+            self.stage = Stage::Body(Body::new(head.framing)).or_next_head();
+        }
+        count
+    }
+
+    /// Reads a piece of `body` into `out`; an end of file in the middle of it is an error.
+    fn read_body(&mut self, socket: RawFd, body: &mut Body, out: &mut [u8]) -> io::Result<usize> {
+        if self.filled.is_empty() && !body.is_chunked() {
+            let wanted = body.left_of(out.len());
+            let count = self.receive_body(socket, body, &mut out[..wanted])?;
+            return body.take(&out[..count]);
+        }
+        // What follows a chunked body is found only once it is here, so it must come through the buffer.
+        if self.filled.is_empty() {
+            self.make_room();
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let outcome = self.receive_body(socket, body, &mut buffer);
+            self.buffer = buffer;
+            self.filled = 0..outcome?;
+        }
+        let available = self.filled.len().min(out.len());
+        let start = self.filled.start;
+        let count = body.take(&self.buffer[start..start + available])?;
+        out[..count].copy_from_slice(&self.buffer[start..start + count]);
+        self.filled.start += count;
+        Ok(count)
+    }
+
+    /// Waits for bytes of a body, as long as they come fast enough.
+    fn receive_body(&self, socket: RawFd, body: &Body, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match receive(socket, into) {
+                Ok(0) => return Err(io::Error::from_raw_os_error(libc::ECONNABORTED)),
+                Err(error) if !is_wait(&error) => return Err(error),
+                outcome => {
+                    let late = self.since.elapsed().saturating_sub(self.limits.body);
+                    if late.as_secs() * MIN_BODY_RATE > body.received {
+                        return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+                    }
+                    if outcome.is_ok() {
+                        return outcome;
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, socket: RawFd, ending: Ending) {
+        let unread = matches!(ending, Ending::Refuse(_));
+        self.stage = Stage::Over { unread };
+        with_socket(socket, |socket| {
+            if let Ending::Refuse(problem) = ending {
+                let response = Response::from(problem);
+                self.refused = Some(response.status);
+                // A client that does not take its answer is gone.
+                let _ = response.send(&mut &*socket, &Delivery::LAST);
+            }
+            let _ = socket.shutdown(Shutdown::Write);
+        });
+    }
+}
+
+impl Stage {
+    /// Behind a complete body comes a head.
+    fn or_next_head(self) -> Self {
+        match self {
+            Stage::Body(body) | Stage::Discard(body) if body.is_complete() => Stage::Head { seen: 0 },
+            stage => stage,
+        }
+    }
+}
+
+struct Body {
+    left: Left,
+    /// In bytes, framing included.
+    received: u64,
+}
+
+enum Left {
+    Bytes(u64),
+    Chunks(Chunks),
+}
+
+impl Body {
+    fn new(framing: Framing) -> Self {
+        let left = match framing {
+            Framing::Length(length) => Left::Bytes(length),
+            Framing::Chunked => Left::Chunks(Chunks::default()),
+        };
+        Self { left, received: 0 }
+    }
+
+    fn is_complete(&self) -> bool {
+        match &self.left {
+            Left::Bytes(left) => *left == 0,
+            Left::Chunks(chunks) => chunks.is_at_end(),
+        }
+    }
+
+    fn is_chunked(&self) -> bool {
+        matches!(self.left, Left::Chunks(_))
+    }
+
+    /// How many of the next `length` bytes can belong to this body.
+    fn left_of(&self, length: usize) -> usize {
+        match self.left {
+            Left::Bytes(left) => usize::try_from(left).map_or(length, |left| left.min(length)),
+            Left::Chunks(_) => length,
+        }
+    }
+
+    /// tiny_http may hold a piece of a chunked body, and a client that waits for `100 Continue` may never send one.
+    fn can_be_discarded(&self, expects_continue: bool) -> bool {
+        match self.left {
+            Left::Bytes(left) => left <= MAX_DISCARD && !(expects_continue && self.received == 0),
+            Left::Chunks(_) => false,
+        }
+    }
+
+    /// Counts the bytes at the beginning of `bytes` that belong to this body.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = match &mut self.left {
+            Left::Bytes(left) => {
+                let count = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= count as u64;
+                count
+            }
+            Left::Chunks(chunks) => {
+                let malformed = |_| io::Error::from_raw_os_error(libc::EINVAL);
+                chunks.follow(bytes).map_err(malformed)?
+            }
+        };
+        self.received += count as u64;
+        Ok(count)
+    }
+}
+
+/// What a body that could not be read is answered with.
+pub(crate) fn body_problem(error: &io::Error) -> Problem {
+    match error.kind() {
+        ErrorKind::TimedOut => {
+            Problem::new(408, format!("The request's body came slower than {MIN_BODY_RATE} bytes a second."))
+        }
+        ErrorKind::InvalidInput => {
+            Problem::new(400, "The request's body is not in the chunked transfer coding, or it ends in trailers.")
+        }
+        _ => Problem::new(400, "The connection was closed in the middle of the request's body."),
+    }
+}
+
+/// The receive time-out is over, or a signal came: time to look around, not an error.
+fn is_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

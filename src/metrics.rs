@@ -1,0 +1,211 @@
+//! What the program counts, and the page that Prometheus reads it from (text format 0.0.4).
+
+use std::fmt::{Display, Write};
+use std::fs;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Routes as the metrics name them: few and fixed, whatever clients ask for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Route {
+    Root,
+    Data,
+    Document,
+    Other,
+}
+
+const ROUTES: [(Route, &str); 4] =
+    [(Route::Root, "/"), (Route::Data, "/data"), (Route::Document, "/data/{id}"), (Route::Other, "other")];
+const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
+const STATUSES: [u16; 18] = [200, 201, 400, 401, 404, 405, 408, 409, 413, 414, 415, 417, 431, 500, 501, 503, 505, 507];
+/// Upper bounds of the latency histograms, in microseconds.
+const LATENCIES: [u64; 11] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
+/// Upper bounds of the histograms of how many share one call.
+const SHARERS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
+
+pub(crate) struct Metrics {
+    started: SystemTime,
+    requests: [[[AtomicU64; STATUSES.len()]; METHODS.len()]; ROUTES.len()],
+    latencies: [Histogram<{ LATENCIES.len() }>; ROUTES.len()],
+    connections: AtomicI64,
+    in_flight: AtomicI64,
+    documents_per_insert: Histogram<{ SHARERS.len() }>,
+    readers_per_query: Histogram<{ SHARERS.len() }>,
+    database_errors: AtomicU64,
+}
+
+/// Counts by upper bound; the last bucket has none.
+struct Histogram<const BOUNDS: usize> {
+    bounds: &'static [u64; BOUNDS],
+    buckets: [AtomicU64; BOUNDS],
+    above: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl<const BOUNDS: usize> Histogram<BOUNDS> {
+    fn new(bounds: &'static [u64; BOUNDS]) -> Self {
+        Self {
+            bounds,
+            buckets: [const { AtomicU64::new(0) }; BOUNDS],
+            above: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+        }
+    }
+
+    fn observe(&self, value: u64) {
+        let index = self.bounds.partition_point(|&bound| bound < value);
+        self.buckets.get(index).unwrap_or(&self.above).fetch_add(1, Relaxed);
+        self.sum.fetch_add(value, Relaxed);
+    }
+
+    /// `labels` begins with a comma where it is not empty; values are divided by `unit`.
+    fn write(&self, page: &mut Page, name: &str, labels: &str, unit: f64) {
+        let mut count = 0;
+        for (bound, bucket) in self.bounds.iter().zip(&self.buckets) {
+            count += bucket.load(Relaxed);
+            let bound = *bound as f64 / unit;
+            page.sample(&format!("{name}_bucket{{le=\"{bound}\"{labels}}}"), count);
+        }
+        count += self.above.load(Relaxed);
+        page.sample(&format!("{name}_bucket{{le=\"+Inf\"{labels}}}"), count);
+        let own = match labels.strip_prefix(',') {
+            Some(labels) => format!("{{{labels}}}"),
+            None => String::new(),
+        };
+        page.sample(&format!("{name}_sum{own}"), self.sum.load(Relaxed) as f64 / unit);
+        page.sample(&format!("{name}_count{own}"), count);
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: SystemTime::now(),
+            requests: [const { [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; METHODS.len()] };
+                ROUTES.len()],
+            latencies: ROUTES.map(|_| Histogram::new(&LATENCIES)),
+            connections: AtomicI64::new(0),
+            in_flight: AtomicI64::new(0),
+            documents_per_insert: Histogram::new(&SHARERS),
+            readers_per_query: Histogram::new(&SHARERS),
+            database_errors: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn request(&self, route: Route, method: &str, status: u16, took: Duration) {
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        if let Some(status) = STATUSES.iter().position(|known| *known == status) {
+            self.requests[route as usize][method][status].fetch_add(1, Relaxed);
+        }
+        self.latencies[route as usize].observe(took.as_micros() as u64);
+    }
+
+    pub(crate) fn add_connections(&self, change: i64) {
+        self.connections.fetch_add(change, Relaxed);
+    }
+
+    pub(crate) fn add_in_flight(&self, change: i64) {
+        self.in_flight.fetch_add(change, Relaxed);
+    }
+
+    pub(crate) fn insert_called(&self, documents: usize) {
+        self.documents_per_insert.observe(documents as u64);
+    }
+
+    pub(crate) fn query_called(&self, readers: usize) {
+        self.readers_per_query.observe(readers as u64);
+    }
+
+    pub(crate) fn database_failed(&self) {
+        self.database_errors.fetch_add(1, Relaxed);
+    }
+
+    /// The page at /metrics.
+    pub(crate) fn page(&self) -> String {
+        let mut page = Page(String::with_capacity(8192));
+        page.describe("two_tier_build_info", "gauge", "The version of this program.");
+        page.sample(&format!("two_tier_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
+        self.write_requests(&mut page);
+        let gauges = [
+            ("two_tier_connections", "Open connections.", &self.connections),
+            ("two_tier_requests_in_flight", "Requests being answered.", &self.in_flight),
+        ];
+        for (name, help, value) in gauges {
+            page.describe(name, "gauge", help);
+            page.sample(name, value.load(Relaxed));
+        }
+        let name = "two_tier_insert_documents";
+        page.describe(name, "histogram", "Documents that one insert command carried.");
+        self.documents_per_insert.write(&mut page, name, "", 1.0);
+        let name = "two_tier_query_readers";
+        page.describe(name, "histogram", "Requests that one query for a page answered.");
+        self.readers_per_query.write(&mut page, name, "", 1.0);
+        let name = "two_tier_database_errors_total";
+        page.describe(name, "counter", "Calls to the database that failed as a whole.");
+        page.sample(name, self.database_errors.load(Relaxed));
+        self.write_process(&mut page);
+        page.0
+    }
+
+    fn write_requests(&self, page: &mut Page) {
+        let name = "two_tier_http_requests_total";
+        page.describe(name, "counter", "Requests answered.");
+        for (route, route_name) in ROUTES {
+            for (method, counts) in METHODS.iter().zip(&self.requests[route as usize]) {
+                for (status, count) in STATUSES.iter().zip(counts) {
+                    let count = count.load(Relaxed);
+                    if count > 0 {
+                        let labels = format!("route=\"{route_name}\",method=\"{method}\",status=\"{status}\"");
+                        page.sample(&format!("{name}{{{labels}}}"), count);
+                    }
+                }
+            }
+        }
+        let name = "two_tier_http_request_duration_seconds";
+        page.describe(name, "histogram", "Time from the end of a request's head to the end of its answer.");
+        for (route, route_name) in ROUTES {
+            let labels = format!(",route=\"{route_name}\"");
+            self.latencies[route as usize].write(page, name, &labels, 1e6);
+        }
+    }
+
+    /// What every Prometheus client library reports of its process, where Linux says it.
+    fn write_process(&self, page: &mut Page) {
+        if let Ok(started) = self.started.duration_since(UNIX_EPOCH) {
+            let name = "process_start_time_seconds";
+            page.describe(name, "gauge", "When the process started, in seconds since 1970.");
+            page.sample(name, started.as_secs_f64());
+        }
+        if let Some(bytes) = resident_bytes() {
+            let name = "process_resident_memory_bytes";
+            page.describe(name, "gauge", "Resident memory.");
+            page.sample(name, bytes);
+        }
+        if let Ok(files) = fs::read_dir("/proc/self/fd") {
+            let name = "process_open_fds";
+            page.describe(name, "gauge", "Open file descriptors.");
+            page.sample(name, files.count());
+        }
+    }
+}
+
+/// From proc_pid_status(5), which counts in KiB.
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+struct Page(String);
+
+impl Page {
+    fn describe(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name_and_labels: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{name_and_labels} {value}");
+    }
+}

@@ -1,0 +1,98 @@
+//! The operations port: /healthz, /readyz and /metrics, on threads of its own, so that a full application still
+//! answers its probes. Also the other end of it, `two-tier healthcheck`.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tiny_http::{Method, Request};
+
+use crate::db::{Db, StoreError};
+use crate::metrics::Metrics;
+use crate::response::{Problem, Response, TEXT};
+use crate::server::{Exchange, Service};
+
+/// The content type of the text format that /metrics is in.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How long the database may take to answer /readyz. Kubernetes' own default for a probe is 1 s.
+const PING_TIMEOUT: Duration = Duration::from_millis(900);
+/// How long `two-tier healthcheck` waits.
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct Ops {
+    pub(crate) db: Arc<Db>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The server was asked to stop.
+    pub(crate) draining: AtomicBool,
+}
+
+impl Ops {
+    fn route(&self, request: &Request) -> Result<Response, Problem> {
+        let path = request.url().split('?').next().unwrap_or_default();
+        if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
+            let detail = "There is nothing here. The resources are /healthz, /readyz and /metrics.";
+            return Err(Problem::new(404, detail));
+        }
+        if !matches!(request.method(), Method::Get | Method::Head) {
+            return Err(Problem::new(405, "This resource takes GET, HEAD.").with_header("Allow", "GET, HEAD"));
+        }
+        Ok(match path {
+            "/healthz" => Response::new(200, TEXT, "ok\n"),
+            "/readyz" => self.readiness(),
+            _ => Response::new(200, METRICS, self.metrics.page()),
+        })
+    }
+
+    fn readiness(&self) -> Response {
+        if self.draining.load(Relaxed) {
+            return Response::new(503, TEXT, "the server is shutting down\n");
+        }
+        match self.db.ping(Instant::now() + PING_TIMEOUT) {
+            Ok(()) => Response::new(200, TEXT, "ready\n"),
+            Err(
+                StoreError::Unavailable(detail)
+                | StoreError::Unknown(detail)
+                | StoreError::Full(detail)
+                | StoreError::Failed(detail),
+            ) => Response::new(503, TEXT, format!("{detail}\n")),
+        }
+    }
+}
+
+impl Service for Ops {
+    fn respond(&self, request: &mut Request) -> Response {
+        self.route(request).unwrap_or_else(Response::from)
+    }
+
+    /// Probes and scrapes would only hide the application's own requests.
+    fn finished(&self, _: &Exchange) {}
+
+    fn count(&self, _: i64, _: i64) {}
+}
+
+/// Asks /readyz of the server at `address` and returns what it says if it is not ready.
+pub(crate) fn healthcheck(address: SocketAddr) -> Result<(), String> {
+    let host = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        // A server on every address answers on IPv4's loopback too, and IPv6 may be switched off.
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        host => host,
+    };
+    let answer = ask((host, address.port()).into()).map_err(|error| format!("no answer: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        _ => Err(body.trim().to_owned()),
+    }
+}
+
+fn ask(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, HEALTHCHECK_TIMEOUT)?;
+    stream.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

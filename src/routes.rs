@@ -1,0 +1,158 @@
+//! `/` and `/data`: a request becomes calls to the database, their outcome an answer. Every error is a `Problem`.
+
+mod data;
+mod import;
+mod negotiation;
+mod target;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{SecondsFormat, Utc};
+use tiny_http::{Method, Request};
+
+use crate::config::{Config, Secret};
+use crate::db::{Db, StoreError};
+use crate::log;
+use crate::metrics::{Metrics, Route};
+use crate::response::{JSON, Problem, Response, TEXT, json_string};
+use crate::server::{Exchange, Service};
+use target::{Resource, Target};
+
+/// From the moment a request is here whole until it is answered, whatever the database does.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// What a client is asked to wait before it tries again, in seconds.
+const RETRY_AFTER: &str = "1";
+
+/// The application.
+pub(crate) struct App {
+    db: Arc<Db>,
+    metrics: Arc<Metrics>,
+    api_token: Option<Secret>,
+    /// In bytes.
+    max_body: usize,
+}
+
+impl App {
+    pub(crate) fn new(config: &Config, db: Arc<Db>, metrics: Arc<Metrics>) -> Self {
+        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body }
+    }
+
+    fn route(&self, request: &mut Request) -> Result<Response, Problem> {
+        let url = request.url().to_owned();
+        let target = Target::parse(&url)?;
+        if !matches!(target.resource, Resource::Root) {
+            self.authorize(request)?;
+        }
+        match (&target.resource, request.method()) {
+            (Resource::Root, Method::Get | Method::Head) => {
+                target.no_query()?;
+                Ok(welcome(request))
+            }
+            (Resource::Root, _) => Err(method_not_allowed("GET, HEAD")),
+            (Resource::Data, Method::Get | Method::Head) => self.list(request, &target),
+            (Resource::Data, Method::Post) => {
+                target.no_query()?;
+                self.store(request)
+            }
+            (Resource::Data, _) => Err(method_not_allowed("GET, HEAD, POST")),
+            (Resource::Document(id), Method::Get | Method::Head) => {
+                target.no_query()?;
+                self.get(id)
+            }
+            (Resource::Document(_), _) => Err(method_not_allowed("GET, HEAD")),
+        }
+    }
+
+    /// Checks the bearer token (RFC 6750, section 2.1) where one is set.
+    fn authorize(&self, request: &Request) -> Result<(), Problem> {
+        let Some(token) = &self.api_token else {
+            return Ok(());
+        };
+        let given = request
+            .headers()
+            .get("Authorization")
+            .and_then(|value| value.as_str().split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+            .map(|(_, given)| given.trim());
+        match given {
+            Some(given) if equal_in_constant_time(given, token.expose()) => Ok(()),
+            Some(_) => Err(unauthorized("The bearer token is not the one that is set here.")),
+            None => Err(unauthorized(
+                "This needs the header \"Authorization: Bearer TOKEN\" with the token that is set here.",
+            )),
+        }
+    }
+}
+
+impl Service for App {
+    fn respond(&self, request: &mut Request) -> Response {
+        self.route(request).unwrap_or_else(Response::from)
+    }
+
+    fn finished(&self, exchange: &Exchange) {
+        let route = match Target::parse(exchange.target).map(|target| target.resource) {
+            Ok(Resource::Root) => Route::Root,
+            Ok(Resource::Data) => Route::Data,
+            Ok(Resource::Document(_)) => Route::Document,
+            Err(_) => Route::Other,
+        };
+        self.metrics.request(route, exchange.method, exchange.status, exchange.took);
+        log::request(exchange);
+    }
+
+    fn count(&self, connections: i64, requests: i64) {
+        self.metrics.add_connections(connections);
+        self.metrics.add_in_flight(requests);
+    }
+}
+
+fn welcome(request: &Request) -> Response {
+    let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let message = "Welcome to the two-tier app!";
+    match negotiation::preferred(request, [TEXT, JSON]) {
+        JSON => Response::new(200, JSON, format!("{{\"message\":{},\"time\":\"{time}\"}}\n", json_string(message))),
+        _ => Response::new(200, TEXT, format!("{message} The current time is: {time}\n")),
+    }
+    .with_header("Vary", "Accept")
+}
+
+fn method_not_allowed(allowed: &'static str) -> Problem {
+    Problem::new(405, format!("This resource takes {allowed}.")).with_header("Allow", allowed)
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(401, detail).with_header("WWW-Authenticate", "Bearer")
+}
+
+/// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last.
+fn equal_in_constant_time(one: &str, other: &str) -> bool {
+    let differences = one.bytes().zip(other.bytes()).fold(0, |differences, (one, other)| differences | (one ^ other));
+    one.len() == other.len() && std::hint::black_box(differences) == 0
+}
+
+fn deadline() -> Instant {
+    Instant::now() + ANSWER_WITHIN
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let (status, detail) = match error {
+            StoreError::Unavailable(detail) => (503, detail),
+            StoreError::Unknown(detail) => (
+                503,
+                format!(
+                    "{detail} What was sent may have been stored. To find out, or to send it again without \
+                     storing it twice, give each document an _id of your own: a 409 then says that it is there."
+                ),
+            ),
+            StoreError::Full(detail) => (507, detail),
+            StoreError::Failed(detail) => (500, detail),
+        };
+        let problem = Problem::new(status, detail);
+        match status {
+            503 => problem.with_header("Retry-After", RETRY_AFTER),
+            _ => problem,
+        }
+    }
+}

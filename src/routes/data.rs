@@ -1,0 +1,289 @@
+//! `/data` and `/data/<id>`: storing JSON documents, reading them in pages, one by one, or all of them as a stream.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use tiny_http::Request;
+
+use super::target::{Target, decode_id, encode_id};
+use super::{App, deadline, negotiation};
+use crate::db::{Db, Inserted, Layout, Order, PageQuery, Refusal};
+use crate::document::{Document, DocumentId};
+use crate::guard;
+use crate::json::{self, Documents, JsonError};
+use crate::response::{Body, JSON, NDJSON, Problem, Response, json_string};
+
+/// Documents in a page unless the client says otherwise, and at most.
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+/// Documents that an export reads at once.
+const EXPORT_BATCH: usize = 1000;
+/// Errors that one answer lists at most.
+const MAX_ERRORS: usize = 1000;
+
+impl App {
+    /// `GET /data`
+    pub(super) fn list(&self, request: &Request, target: &Target) -> Result<Response, Problem> {
+        let [limit, order, after] = target.parameters(["limit", "order", "after"])?;
+        let order = parse_order(order.as_deref())?;
+        let after = after.map(|text| parse_after(&text)).transpose()?;
+        let response = match negotiation::preferred(request, [JSON, NDJSON]) {
+            NDJSON => {
+                let limit = parse_limit(limit.as_deref(), usize::MAX, usize::MAX)?;
+                self.export(PageQuery::new(after, order, EXPORT_BATCH), limit)
+            }
+            _ => {
+                let limit = parse_limit(limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
+                self.page(PageQuery::new(after, order, limit))
+            }
+        };
+        response.map(|response| response.with_header("Vary", "Accept"))
+    }
+
+    fn page(&self, query: PageQuery) -> Result<Response, Problem> {
+        let (limit, order) = (query.limit, query.order);
+        let page = self.db.page(query, Layout::Array, deadline())?;
+        let response =
+            Response { status: 200, headers: Vec::new(), content_type: JSON, body: Body::Shared(page.text.clone()) };
+        Ok(match &page.next {
+            Some(id) => {
+                let order = match order {
+                    Order::Ascending => "asc",
+                    Order::Descending => "desc",
+                };
+                let after = encode_id(id);
+                let link = format!("</data?limit={limit}&order={order}&after={after}>; rel=\"next\"");
+                response.with_header("Link", link)
+            }
+            None => response,
+        })
+    }
+
+    /// The documents as lines, a batch at a time, so that memory does not grow with the collection. The first batch is
+    /// read before the answer begins: a database that is down is a 503, not a broken stream.
+    fn export(&self, query: PageQuery, limit: usize) -> Result<Response, Problem> {
+        let mut export = Export { db: self.db.clone(), query, left: limit };
+        let first = export.next_batch()?;
+        let write_body = move |out: &mut dyn Write| -> io::Result<()> {
+            let mut batch = Some(first);
+            while let Some(text) = batch {
+                out.write_all(&text)?;
+                batch = match export.left {
+                    0 => None,
+                    _ => Some(export.next_batch().map_err(|_| io::ErrorKind::Other)?),
+                };
+            }
+            Ok(())
+        };
+        Ok(Response {
+            status: 200,
+            headers: Vec::new(),
+            content_type: NDJSON,
+            body: Body::Stream(Box::new(write_body)),
+        })
+    }
+
+    /// `GET /data/<id>`
+    pub(super) fn get(&self, segment: &str) -> Result<Response, Problem> {
+        let id = decode_id(segment)?;
+        match self.db.get(id, deadline())? {
+            Some(text) => {
+                Ok(Response { status: 200, headers: Vec::new(), content_type: JSON, body: Body::Shared(text) })
+            }
+            None => Err(Problem::new(404, "There is no document with this _id.")),
+        }
+    }
+
+    /// `POST /data`
+    pub(super) fn store(&self, request: &mut Request) -> Result<Response, Problem> {
+        if let Some(coding) = request.headers().get("Content-Encoding")
+            && !coding.as_str().eq_ignore_ascii_case("identity")
+        {
+            return Err(unsupported("Send the body without a Content-Encoding."));
+        }
+        match negotiation::content_type(request).as_deref() {
+            Some(JSON) => {
+                let body = self.read_body(request)?;
+                let documents = json::parse_documents(&body)?;
+                drop(body);
+                self.store_documents(documents)
+            }
+            Some(NDJSON) => self.import(request),
+            _ => Err(unsupported(
+                "Send JSON with \"Content-Type: application/json\" (curl --json does), or one document a line with \
+                 \"Content-Type: application/x-ndjson\", both in UTF-8.",
+            )),
+        }
+    }
+
+    fn read_body(&self, request: &mut Request) -> Result<Vec<u8>, Problem> {
+        let length = request.body_length().unwrap_or(0);
+        if length > self.max_body {
+            return Err(self.too_large());
+        }
+        let mut body = Vec::with_capacity(length);
+        let mut limited = request.as_reader().take(self.max_body as u64 + 1);
+        limited.read_to_end(&mut body).map_err(|error| guard::body_problem(&error))?;
+        if body.len() > self.max_body {
+            return Err(self.too_large());
+        }
+        Ok(body)
+    }
+
+    fn too_large(&self) -> Problem {
+        let detail = format!(
+            "The body is longer than {} bytes (MAX_BODY). Send many documents as application/x-ndjson, which may be \
+             of any length.",
+            self.max_body
+        );
+        Problem::new(413, detail)
+    }
+
+    fn store_documents(&self, documents: Documents) -> Result<Response, Problem> {
+        let (documents, is_single) = match documents {
+            Documents::One(document) => (vec![document], true),
+            Documents::Many(documents) => (documents, false),
+        };
+        let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
+        let inserted = self.db.insert(documents, deadline());
+        let stored: Vec<&DocumentId> =
+            ids.iter().zip(&inserted.answers).filter_map(|(id, answer)| answer.is_ok().then_some(id)).collect();
+        if let Some(problem) = problem_of(&inserted, &ids) {
+            return Err(match is_single {
+                true => problem,
+                false => {
+                    problem.with_member("inserted", &stored.len().to_string()).with_member("ids", &ids_as_json(&stored))
+                }
+            });
+        }
+        let body = format!("{{\"inserted\":{},\"ids\":{}}}\n", stored.len(), ids_as_json(&stored));
+        let response = Response::new(201, JSON, body);
+        Ok(match ids.as_slice() {
+            [id] if is_single => response.with_header("Location", format!("/data/{}", encode_id(id))),
+            _ => response,
+        })
+    }
+}
+
+/// What an export has yet to read.
+struct Export {
+    db: Arc<Db>,
+    query: PageQuery,
+    /// In documents; 0 when the last batch was the last one.
+    left: usize,
+}
+
+impl Export {
+    fn next_batch(&mut self) -> Result<Arc<[u8]>, Problem> {
+        self.query.limit = self.left.min(EXPORT_BATCH);
+        let page = self.db.page(self.query.clone(), Layout::Lines, deadline())?;
+        self.left = match page.next {
+            Some(_) => self.left - page.documents,
+            None => 0,
+        };
+        self.query.after = page.next.clone();
+        Ok(page.text.clone())
+    }
+}
+
+impl From<JsonError> for Problem {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::Invalid(detail) => Problem::new(400, detail),
+            JsonError::TooLarge(detail) => Problem::new(413, detail),
+        }
+    }
+}
+
+/// What to say of documents that were not stored; nothing if all were.
+fn problem_of(inserted: &Inserted, ids: &[DocumentId]) -> Option<Problem> {
+    if let Some(error) = &inserted.failure {
+        return Some(error.clone().into());
+    }
+    let refusals: Vec<(usize, &Refusal)> = inserted
+        .answers
+        .iter()
+        .enumerate()
+        .filter_map(|(index, answer)| Some((index, answer.as_ref().err()?)))
+        .collect();
+    let (_, first) = refusals.first()?;
+    if ids.len() == 1 {
+        return Some(Problem::new(status_of(first), describe(first, &ids[0])));
+    }
+    let exists = refusals.iter().any(|(_, refusal)| **refusal == Refusal::Exists);
+    let status = if exists { 409 } else { 400 };
+    let detail = format!(
+        "{} of {} documents were not stored, for the reasons under errors; the others were.",
+        refusals.len(),
+        ids.len()
+    );
+    let errors: Vec<String> = refusals
+        .iter()
+        .take(MAX_ERRORS)
+        .map(|&(index, refusal)| {
+            let detail = json_string(&describe(refusal, &ids[index]));
+            format!("{{\"index\":{index},\"detail\":{detail}}}")
+        })
+        .collect();
+    Some(Problem::new(status, detail).with_member("errors", &format!("[{}]", errors.join(","))))
+}
+
+pub(super) fn status_of(refusal: &Refusal) -> u16 {
+    match refusal {
+        Refusal::Exists => 409,
+        Refusal::Unsupported(_) => 400,
+    }
+}
+
+pub(super) fn describe(refusal: &Refusal, id: &DocumentId) -> String {
+    match refusal {
+        Refusal::Exists => {
+            format!("There is a document with the _id {} already.", id_as_json(id))
+        }
+        Refusal::Unsupported(detail) => detail.clone(),
+    }
+}
+
+pub(super) fn unsupported(detail: &str) -> Problem {
+    Problem::new(415, detail)
+}
+
+fn ids_as_json(ids: &[&DocumentId]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| id_as_json(id)).collect();
+    format!("[{}]", ids.join(","))
+}
+
+fn id_as_json(id: &DocumentId) -> String {
+    let mut text = Vec::new();
+    json::write_id_json(id, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn parse_order(text: Option<&str>) -> Result<Order, Problem> {
+    match text {
+        None | Some("asc") => Ok(Order::Ascending),
+        Some("desc") => Ok(Order::Descending),
+        Some(_) => Err(Problem::new(400, "The parameter order takes asc or desc.")),
+    }
+}
+
+fn parse_limit(text: Option<&str>, default: usize, max: usize) -> Result<usize, Problem> {
+    let Some(text) = text else {
+        return Ok(default);
+    };
+    match text.parse() {
+        Ok(limit) if (1..=max).contains(&limit) => Ok(limit),
+        _ if max == usize::MAX => Err(Problem::new(400, "The parameter limit takes a number of 1 or more.")),
+        _ => Err(Problem::new(
+            400,
+            format!(
+                "The parameter limit takes a number from 1 to {max}. For all documents, follow the Link header or \
+                 ask for \"Accept: application/x-ndjson\"."
+            ),
+        )),
+    }
+}
+
+fn parse_after(text: &str) -> Result<DocumentId, Problem> {
+    json::parse_id(text).map_err(|error| Problem::new(400, format!("The parameter after is not an _id: {error}")))
+}

@@ -1,0 +1,140 @@
+//! An import: one document a line, of any number, in constant memory. Lines are stored in batches as they come in.
+
+use std::io::{BufRead, BufReader, Read};
+
+use tiny_http::Request;
+
+use super::data::{describe, status_of};
+use super::{App, deadline};
+use crate::db::Refusal;
+use crate::document::{Document, DocumentId};
+use crate::guard;
+use crate::json;
+use crate::response::{JSON, Problem, Response};
+
+/// A batch is stored once it has this many documents, or bytes of BSON.
+const BATCH_DOCUMENTS: usize = 1000;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// What is read from the connection at once, in bytes.
+const READ_BUFFER: usize = 64 * 1024;
+/// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can be longer than
+/// what was sent (`1e9` comes back as `1000000000.0`), but never so much.
+const LINE_FACTOR: usize = 6;
+
+impl App {
+    pub(super) fn import(&self, request: &mut Request) -> Result<Response, Problem> {
+        let mut import = Import { app: self, batch: Vec::new(), batch_bytes: 0, stored: 0 };
+        match import.run(request) {
+            Ok(()) => {
+                let body = format!("{{\"inserted\":{}}}\n", import.stored);
+                Ok(Response::new(201, JSON, body))
+            }
+            Err(problem) => Err(problem.with_member("inserted", &import.stored.to_string())),
+        }
+    }
+}
+
+struct Import<'a> {
+    app: &'a App,
+    /// Documents to be stored, each with the number of its line.
+    batch: Vec<(u64, Document)>,
+    /// In bytes of BSON.
+    batch_bytes: usize,
+    /// Documents that are stored.
+    stored: u64,
+}
+
+impl Import<'_> {
+    fn run(&mut self, request: &mut Request) -> Result<(), Problem> {
+        let max_line = self.app.max_body * LINE_FACTOR;
+        let mut reader = BufReader::with_capacity(READ_BUFFER, request.as_reader());
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            // One byte more than a line may have tells one that is too long from one that just fits.
+            let count = (&mut reader).take(max_line as u64 + 1).read_until(b'\n', &mut line);
+            match count {
+                Ok(0) => break,
+                Ok(_) if line.len() > max_line && !line.ends_with(b"\n") => {
+                    let detail = format!("it is longer than {max_line} bytes ({LINE_FACTOR} times MAX_BODY)");
+                    return Err(self.stop(413, number, &detail));
+                }
+                Ok(_) => self.take_line(number, &line)?,
+                Err(error) => return Err(self.broken_off(&error)),
+            }
+            line.shrink_to(READ_BUFFER);
+        }
+        self.store_batch()
+    }
+
+    fn take_line(&mut self, number: u64, line: &[u8]) -> Result<(), Problem> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let document = match json::parse_document(line) {
+            Ok(document) => document,
+            Err(error) => {
+                let detail = error.to_string();
+                return Err(self.stop(Problem::from(error).status, number, &detail));
+            }
+        };
+        self.batch_bytes += document.raw().as_bytes().len();
+        self.batch.push((number, document));
+        if self.batch.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
+            self.store_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Stores what came before a line that cannot be stored, and says so.
+    fn stop(&mut self, status: u16, number: u64, detail: &str) -> Problem {
+        if let Err(problem) = self.store_batch() {
+            return problem;
+        }
+        let stored = self.stored;
+        Problem::new(
+            status,
+            format!("Line {number}: {detail}. The import ends here; {stored} documents before it were stored."),
+        )
+        .with_member("line", &number.to_string())
+    }
+
+    /// The connection failed: what had come whole is stored, as after a bad line.
+    fn broken_off(&mut self, error: &std::io::Error) -> Problem {
+        self.store_batch().err().unwrap_or_else(|| guard::body_problem(error))
+    }
+
+    fn store_batch(&mut self) -> Result<(), Problem> {
+        let (lines, documents): (Vec<u64>, Vec<Document>) = self.batch.drain(..).unzip();
+        self.batch_bytes = 0;
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
+        let inserted = self.app.db.insert(documents, deadline());
+        let mut refusals: Vec<(u64, &Refusal, &DocumentId)> = Vec::new();
+        for ((answer, line), id) in inserted.answers.iter().zip(lines).zip(&ids) {
+            match answer {
+                Ok(()) => self.stored += 1,
+                Err(refusal) => refusals.push((line, refusal, id)),
+            }
+        }
+        if let Some(error) = inserted.failure {
+            return Err(error.into());
+        }
+        match refusals.first() {
+            None => Ok(()),
+            Some((line, refusal, id)) => Err(self.refused(*line, refusal, id, refusals.len())),
+        }
+    }
+
+    fn refused(&self, line: u64, refusal: &Refusal, id: &DocumentId, count: usize) -> Problem {
+        let detail = format!(
+            "Line {line}: {} The import ends with the lines that were read with this one, of which {count} could not be \
+             stored; {} documents were stored.",
+            describe(refusal, id),
+            self.stored,
+        );
+        Problem::new(status_of(refusal), detail).with_member("line", &line.to_string())
+    }
+}
