@@ -19,7 +19,7 @@ pub(crate) struct Config {
     pub(crate) address: SocketAddr,
     /// Where the operations port listens.
     pub(crate) ops_address: SocketAddr,
-    pub(crate) data_file: PathBuf,
+    pub(crate) store: StoreConfig,
     pub(crate) api_token: Option<Secret>,
     pub(crate) limits: Limits,
     /// In bytes.
@@ -28,6 +28,13 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) grouping: bool,
     pub(crate) log: Format,
+}
+
+/// Where documents are stored.
+#[derive(Debug)]
+pub(crate) enum StoreConfig {
+    Mongo { uri: Secret, collection: String },
+    Local { file: PathBuf },
 }
 
 /// Text that is never printed.
@@ -83,11 +90,13 @@ const fn secret(name: &'static str, meaning: &'static str) -> Setting {
     Setting { name, default: "", meaning, secret: true }
 }
 
-const SETTINGS: [Setting; 15] = [
+const SETTINGS: [Setting; 17] = [
     setting("HOST", "127.0.0.1", "address to listen on; :: is every address, IPv4 and IPv6"),
     setting("PORT", "8080", "port of the application; 0 lets the system choose"),
     setting("OPS_PORT", "9090", "port of /healthz, /readyz and /metrics"),
-    setting("DATA_FILE", "two-tier.redb", "file that the documents are stored in"),
+    secret(MONGODB_URI, "MongoDB to store documents in, mongodb://USER:PASSWORD@HOST/DATABASE"),
+    setting("COLLECTION", "data", "collection of that database"),
+    setting("DATA_FILE", "two-tier.redb", "file to store documents in where MONGODB_URI is not set"),
     secret("API_TOKEN", "bearer token that /data asks for; unset, it asks for none"),
     setting("MAX_CONNECTIONS", "512", "connections served at once; more wait"),
     setting("MAX_BODY", "1MiB", "longest JSON body; a line of an import may be 6 times as long"),
@@ -120,7 +129,7 @@ impl Config {
         Ok(Self {
             address: resolve(&host, parse("PORT", lookup, PORT, |text| text.parse().ok())?)?,
             ops_address: resolve(&host, parse("OPS_PORT", lookup, PORT, |text| text.parse().ok())?)?,
-            data_file: value("DATA_FILE", lookup)?.into(),
+            store: store(lookup)?,
             api_token: api_token(lookup)?,
             limits: Limits {
                 connections: parse("MAX_CONNECTIONS", lookup, "a number from 1 to 100000", |text| {
@@ -165,6 +174,7 @@ pub(crate) fn table() -> String {
         .collect()
 }
 
+pub(crate) const MONGODB_URI: &str = "MONGODB_URI";
 const PORT: &str = "a port, a number from 0 to 65535";
 
 /// The variable's value, else its default from the table.
@@ -195,6 +205,18 @@ fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingErr
         }
         (None, None) => Ok(None),
     }
+}
+
+fn store(lookup: Lookup) -> Result<StoreConfig, SettingError> {
+    // The second name is a slip of the pen that older deployments have come to depend on.
+    let uri = match secret_value(MONGODB_URI, lookup)? {
+        Some(uri) => Some(uri),
+        None => secret_value("MONOGODB_URI", lookup)?,
+    };
+    Ok(match uri {
+        Some(uri) => StoreConfig::Mongo { uri, collection: value("COLLECTION", lookup)? },
+        None => StoreConfig::Local { file: value("DATA_FILE", lookup)?.into() },
+    })
 }
 
 fn api_token(lookup: Lookup) -> Result<Option<Secret>, SettingError> {

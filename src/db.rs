@@ -1,20 +1,25 @@
 //! The database as the routes see it: insert documents, read a page, get one. Picks the store, and has calls that
 //! arrive together share one (`group.rs`). Knows documents, but no HTTP and no socket.
 
+mod health;
 mod key;
 mod local;
+mod mongo;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bson::{RawDocument, RawDocumentBuf};
 
-use crate::config::{Config, SettingError};
+use crate::config::{Config, MONGODB_URI, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
 use crate::group::{Group, Rules, Unanswered};
 use crate::json;
-use crate::metrics::Metrics;
+use crate::log;
+use crate::metrics::{Call, Metrics};
+use health::Health;
 use local::LocalStore;
+use mongo::MongoStore;
 
 /// The most documents in one insert command.
 const MAX_INSERT: usize = 1000;
@@ -66,8 +71,12 @@ struct Batch {
 pub(crate) enum Refusal {
     /// Its `_id` is taken.
     Exists,
+    /// It breaks a rule of the collection beside that of the `_id`; says which.
+    Conflict(String),
     /// The store cannot hold it; says what in it.
     Unsupported(String),
+    /// The store failed on it.
+    Failed(StoreError),
 }
 
 /// Why a whole call failed. The text is for the client and has no secret in it.
@@ -79,6 +88,8 @@ pub(crate) enum StoreError {
     Unknown(String),
     /// Nothing was stored, as there is no room.
     Full(String),
+    /// The store cannot hold such a document, nor be asked for one.
+    Unsupported(String),
     /// Waiting does not help.
     Failed(String),
 }
@@ -117,16 +128,33 @@ pub(crate) struct Db {
     pages: Group<(PageQuery, Layout), Result<Arc<Page>, StoreError>>,
     lookups: Group<DocumentId, Result<Option<Arc<[u8]>>, StoreError>>,
     pings: Group<(), Result<(), StoreError>>,
+    writes: Health,
+    reads: Health,
     /// Where the documents are, for people.
     place: String,
 }
 
 impl Db {
     pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, SettingError> {
-        let store =
-            LocalStore::open(&config.data_file).map_err(|error| SettingError::new("DATA_FILE", error.to_string()))?;
-        let place = format!("the file {}", config.data_file.display());
-        Ok(Self::over(Arc::new(store), place, !config.grouping, metrics))
+        let (store, place): (Arc<dyn Store>, String) = match &config.store {
+            StoreConfig::Mongo { uri, collection } => {
+                let store = MongoStore::new(uri, collection, metrics.clone())
+                    .map_err(|problem| SettingError::new(MONGODB_URI, problem))?;
+                if store.has_placeholder_password() {
+                    log::warning(format_args!(
+                        "the password in {MONGODB_URI} is a placeholder that everybody knows; set one of your own"
+                    ));
+                }
+                let place = store.place();
+                (Arc::new(store), place)
+            }
+            StoreConfig::Local { file } => {
+                let store =
+                    LocalStore::open(file).map_err(|error| SettingError::new("DATA_FILE", error.to_string()))?;
+                (Arc::new(store), format!("the file {}", file.display()))
+            }
+        };
+        Ok(Self::over(store, place, !config.grouping, metrics))
     }
 
     fn over(store: Arc<dyn Store>, place: String, ungrouped: bool, metrics: &Arc<Metrics>) -> Self {
@@ -134,7 +162,9 @@ impl Db {
             inserts: inserts(store.clone(), ungrouped, metrics.clone()),
             pages: pages(store.clone(), ungrouped, metrics.clone()),
             lookups: lookups(store.clone(), ungrouped, metrics.clone()),
-            pings: pings(store, ungrouped),
+            pings: pings(store, ungrouped, metrics.clone()),
+            writes: Health::new("write to", metrics.clone()),
+            reads: Health::new("read from", metrics.clone()),
             place,
         }
     }
@@ -160,26 +190,34 @@ impl Db {
     }
 
     fn insert_some(&self, documents: Vec<Document>, deadline: Instant) -> Answers {
-        match self.inserts.call(documents, deadline) {
+        let answers = match self.inserts.call(documents, deadline) {
             Ok(answers) => answers,
             Err(Unanswered::NotStarted) => Err(StoreError::Unavailable(
                 "The database did not get to it in time, and nothing was stored.".to_owned(),
             )),
             Err(Unanswered::Unknown) => Err(StoreError::Unknown("The database did not answer in time.".to_owned())),
-        }
+        };
+        self.writes.note(answers)
     }
 
     pub(crate) fn page(&self, query: PageQuery, layout: Layout, deadline: Instant) -> Result<Arc<Page>, StoreError> {
-        read(self.pages.call((query, layout), deadline))
+        self.read(self.pages.call((query, layout), deadline))
     }
 
     /// One document as Extended JSON.
     pub(crate) fn get(&self, id: DocumentId, deadline: Instant) -> Result<Option<Arc<[u8]>>, StoreError> {
-        read(self.lookups.call(id, deadline))
+        self.read(self.lookups.call(id, deadline))
     }
 
     pub(crate) fn ping(&self, deadline: Instant) -> Result<(), StoreError> {
-        read(self.pings.call((), deadline))
+        self.read(self.pings.call((), deadline))
+    }
+
+    /// A read that was not answered has changed nothing, whether it was started or not.
+    fn read<A>(&self, answer: Result<Result<A, StoreError>, Unanswered>) -> Result<A, StoreError> {
+        self.reads.note(
+            answer.unwrap_or_else(|_| Err(StoreError::Unavailable("The database did not answer in time.".to_owned()))),
+        )
     }
 }
 
@@ -187,11 +225,6 @@ impl PageQuery {
     pub(crate) fn new(after: Option<DocumentId>, order: Order, limit: usize) -> Self {
         Self { after, order, limit, max_bytes: MAX_PAGE_BYTES }
     }
-}
-
-/// A read that was not answered has changed nothing, whether it was started or not.
-fn read<A>(answer: Result<Result<A, StoreError>, Unanswered>) -> Result<A, StoreError> {
-    answer.unwrap_or_else(|_| Err(StoreError::Unavailable("The database did not answer in time.".to_owned())))
 }
 
 /// A document counts for its bytes, and at least for so many that `MAX_INSERT` of them are `MAX_INSERT_BYTES`.
@@ -222,7 +255,7 @@ fn inserts(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Gro
         let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
         let documents: Vec<Document> = requests.into_iter().flatten().collect();
         metrics.insert_called(documents.len());
-        match counted(store.insert(&documents), &metrics) {
+        match metrics.counted(Call::Insert, store.insert(&documents)) {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
                 lengths.iter().map(|&length| Ok(answers.by_ref().take(length).collect())).collect()
@@ -243,7 +276,7 @@ fn pages(
     let run = move |requests: Vec<(PageQuery, Layout)>, readers| {
         metrics.query_called(readers);
         let page = |(query, layout): &(PageQuery, Layout)| {
-            let batch = counted(store.page(query), &metrics)?;
+            let batch = metrics.counted(Call::Page, store.page(query))?;
             Ok(Arc::new(write_page(&batch, *layout)?))
         };
         requests.iter().map(page).collect()
@@ -258,7 +291,7 @@ fn lookups(
 ) -> Group<DocumentId, Result<Option<Arc<[u8]>>, StoreError>> {
     let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full: MAX_LOOKUPS };
     let run = move |ids: Vec<DocumentId>, _| {
-        let lookup = |id: &DocumentId| match counted(store.get(id), &metrics)? {
+        let lookup = |id: &DocumentId| match metrics.counted(Call::Lookup, store.get(id))? {
             Some(document) => {
                 let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
                 write_document(&document, &mut text)?;
@@ -272,17 +305,10 @@ fn lookups(
     Group::new("lookup", ungrouped, rules, Box::new(run))
 }
 
-fn pings(store: Arc<dyn Store>, ungrouped: bool) -> Group<(), Result<(), StoreError>> {
+fn pings(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Group<(), Result<(), StoreError>> {
     let rules = Rules { is_same: |(), ()| true, weight: |()| 1, full: 1 };
-    let run = move |_: Vec<()>, _| vec![store.ping()];
+    let run = move |_: Vec<()>, _| vec![metrics.counted(Call::Ping, store.ping())];
     Group::new("ping", ungrouped, rules, Box::new(run))
-}
-
-fn counted<T>(outcome: Result<T, StoreError>, metrics: &Metrics) -> Result<T, StoreError> {
-    if outcome.is_err() {
-        metrics.database_failed();
-    }
-    outcome
 }
 
 /// Writes a batch as text, from raw BSON without a tree in between.
@@ -334,4 +360,16 @@ fn id_of(document: &RawDocument) -> Result<DocumentId, StoreError> {
 
 fn corrupt() -> StoreError {
     StoreError::Failed("The database holds a document that is not valid BSON.".to_owned())
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            StoreError::Unavailable(detail)
+            | StoreError::Unknown(detail)
+            | StoreError::Full(detail)
+            | StoreError::Unsupported(detail)
+            | StoreError::Failed(detail) => formatter.write_str(detail),
+        }
+    }
 }

@@ -4,7 +4,6 @@
 
 use std::fmt;
 
-use bson::oid::ObjectId;
 use bson::raw::{RawElement, cstr};
 use bson::spec::ElementType;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
@@ -16,10 +15,6 @@ pub(crate) struct DocumentId(RawBson);
 impl DocumentId {
     /// Of its BSON value. An `_id` stands in `Location` and `after`, and a request's head is limited.
     pub(crate) const MAX_BYTES: usize = 1024;
-
-    pub(crate) fn generate() -> Self {
-        Self(RawBson::ObjectId(ObjectId::new()))
-    }
 
     pub(crate) fn new(value: RawBson) -> Result<Self, InvalidId> {
         let mut document = RawDocumentBuf::new();
@@ -61,7 +56,7 @@ impl Document {
         self.id_is_generated
     }
 
-    pub(crate) fn raw(&self) -> &RawDocument {
+    pub(crate) fn raw(&self) -> &RawDocumentBuf {
         &self.raw
     }
 }
@@ -143,8 +138,6 @@ mod tests {
         ] {
             assert_eq!(DocumentId::new(id.clone()).map(|id| id.0), Ok(id));
         }
-        assert!(matches!(DocumentId::generate().as_raw(), RawBsonRef::ObjectId(_)));
-        assert_ne!(DocumentId::generate(), DocumentId::generate());
     }
 
     #[test]

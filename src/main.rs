@@ -16,6 +16,7 @@ mod json;
 mod log;
 mod metrics;
 mod ops;
+mod percent;
 mod request_id;
 mod response;
 mod routes;

@@ -16,6 +16,18 @@ pub(crate) enum Route {
 
 const ROUTES: [(Route, &str); 4] =
     [(Route::Root, "/"), (Route::Data, "/data"), (Route::Document, "/data/{id}"), (Route::Other, "other")];
+/// What a call to the database is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Call {
+    Insert,
+    Page,
+    Lookup,
+    Ping,
+}
+
+const CALLS: [(Call, &str); 4] =
+    [(Call::Insert, "insert"), (Call::Page, "page"), (Call::Lookup, "lookup"), (Call::Ping, "ping")];
+const OUTCOMES: [&str; 2] = ["ok", "error"];
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 const STATUSES: [u16; 18] = [200, 201, 400, 401, 404, 405, 408, 409, 413, 414, 415, 417, 431, 500, 501, 503, 505, 507];
 /// Upper bounds of the latency histograms, in microseconds.
@@ -31,7 +43,9 @@ pub(crate) struct Metrics {
     in_flight: AtomicI64,
     documents_per_insert: Histogram<{ SHARERS.len() }>,
     readers_per_query: Histogram<{ SHARERS.len() }>,
+    calls: [[AtomicU64; OUTCOMES.len()]; CALLS.len()],
     database_errors: AtomicU64,
+    database_connections: AtomicI64,
 }
 
 /// Counts by upper bound; the last bucket has none.
@@ -88,7 +102,9 @@ impl Metrics {
             in_flight: AtomicI64::new(0),
             documents_per_insert: Histogram::new(&SHARERS),
             readers_per_query: Histogram::new(&SHARERS),
+            calls: [const { [const { AtomicU64::new(0) }; OUTCOMES.len()] }; CALLS.len()],
             database_errors: AtomicU64::new(0),
+            database_connections: AtomicI64::new(0),
         }
     }
 
@@ -116,6 +132,16 @@ impl Metrics {
         self.readers_per_query.observe(readers as u64);
     }
 
+    /// Counts a call by what it came to, and passes that on.
+    pub(crate) fn counted<T, E>(&self, call: Call, outcome: Result<T, E>) -> Result<T, E> {
+        self.calls[call as usize][usize::from(outcome.is_err())].fetch_add(1, Relaxed);
+        outcome
+    }
+
+    pub(crate) fn add_database_connections(&self, change: i64) {
+        self.database_connections.fetch_add(change, Relaxed);
+    }
+
     pub(crate) fn database_failed(&self) {
         self.database_errors.fetch_add(1, Relaxed);
     }
@@ -140,11 +166,26 @@ impl Metrics {
         let name = "two_tier_query_readers";
         page.describe(name, "histogram", "Requests that one query for a page answered.");
         self.readers_per_query.write(&mut page, name, "", 1.0);
-        let name = "two_tier_database_errors_total";
-        page.describe(name, "counter", "Calls to the database that failed as a whole.");
-        page.sample(name, self.database_errors.load(Relaxed));
+        self.write_database(&mut page);
         self.write_process(&mut page);
         page.0
+    }
+
+    fn write_database(&self, page: &mut Page) {
+        let name = "two_tier_database_calls_total";
+        page.describe(name, "counter", "Calls to the database; many requests can share one.");
+        for (call, call_name) in CALLS {
+            for (outcome, count) in OUTCOMES.iter().zip(&self.calls[call as usize]) {
+                let labels = format!("call=\"{call_name}\",outcome=\"{outcome}\"");
+                page.sample(&format!("{name}{{{labels}}}"), count.load(Relaxed));
+            }
+        }
+        let name = "two_tier_database_errors_total";
+        page.describe(name, "counter", "Requests that the database failed or did not answer in time.");
+        page.sample(name, self.database_errors.load(Relaxed));
+        let name = "two_tier_database_connections";
+        page.describe(name, "gauge", "Connections to MongoDB that requests can use.");
+        page.sample(name, self.database_connections.load(Relaxed));
     }
 
     fn write_requests(&self, page: &mut Page) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
-use crate::db::{Db, StoreError};
+use crate::db::Db;
 use crate::metrics::Metrics;
 use crate::response::{Problem, Response, TEXT};
 use crate::server::{Exchange, Service};
@@ -51,12 +51,7 @@ impl Ops {
         }
         match self.db.ping(Instant::now() + PING_TIMEOUT) {
             Ok(()) => Response::new(200, TEXT, "ready\n"),
-            Err(
-                StoreError::Unavailable(detail)
-                | StoreError::Unknown(detail)
-                | StoreError::Full(detail)
-                | StoreError::Failed(detail),
-            ) => Response::new(503, TEXT, format!("{detail}\n")),
+            Err(error) => Response::new(503, TEXT, format!("{error}\n")),
         }
     }
 }

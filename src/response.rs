@@ -198,6 +198,10 @@ impl Problem {
         self
     }
 
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Adds an extension member; `json` is its value as JSON text.
     pub(crate) fn with_member(mut self, name: &str, json: &str) -> Self {
         self.members.push_str(&format!(",\"{name}\":{json}"));

@@ -147,6 +147,7 @@ impl From<StoreError> for Problem {
                 ),
             ),
             StoreError::Full(detail) => (507, detail),
+            StoreError::Unsupported(detail) => (400, detail),
             StoreError::Failed(detail) => (500, detail),
         };
         let problem = Problem::new(status, detail);

@@ -17,7 +17,6 @@
 use bson::spec::BinarySubtype;
 use bson::{RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 
-use crate::db::Refusal;
 use crate::document::DocumentId;
 
 /// Ends an object or an array: below every type, so that the shorter one comes first.
@@ -44,7 +43,11 @@ mod order {
     pub(super) const MAX_KEY: u8 = 127;
 }
 
-pub(crate) fn encode(id: &DocumentId) -> Result<Vec<u8>, Refusal> {
+/// An `_id` that this store has no key for, and why.
+#[derive(Debug)]
+pub(super) struct Unsupported(pub(super) String);
+
+pub(super) fn encode(id: &DocumentId) -> Result<Vec<u8>, Unsupported> {
     let mut key = Vec::with_capacity(32);
     let value = id.as_raw();
     key.push(type_order(value)?);
@@ -52,14 +55,14 @@ pub(crate) fn encode(id: &DocumentId) -> Result<Vec<u8>, Refusal> {
     Ok(key)
 }
 
-fn type_order(value: RawBsonRef<'_>) -> Result<u8, Refusal> {
+fn type_order(value: RawBsonRef<'_>) -> Result<u8, Unsupported> {
     Ok(match value {
         RawBsonRef::MinKey => order::MIN_KEY,
         RawBsonRef::Undefined => order::UNDEFINED,
         RawBsonRef::Null => order::NULL,
         RawBsonRef::Int32(_) | RawBsonRef::Int64(_) | RawBsonRef::Double(_) => order::NUMBER,
         RawBsonRef::Decimal128(_) => {
-            return Err(Refusal::Unsupported(
+            return Err(Unsupported(
                 "the embedded store takes no decimal128 in an _id: send it as a string, or store it \
                  in MongoDB"
                     .to_owned(),
@@ -81,7 +84,7 @@ fn type_order(value: RawBsonRef<'_>) -> Result<u8, Refusal> {
     })
 }
 
-fn encode_content(value: RawBsonRef<'_>, key: &mut Vec<u8>) -> Result<(), Refusal> {
+fn encode_content(value: RawBsonRef<'_>, key: &mut Vec<u8>) -> Result<(), Unsupported> {
     match value {
         RawBsonRef::MinKey | RawBsonRef::Undefined | RawBsonRef::Null | RawBsonRef::MaxKey => {}
         RawBsonRef::Int32(number) => encode_integer(number.into(), key),
@@ -124,7 +127,7 @@ fn encode_content(value: RawBsonRef<'_>, key: &mut Vec<u8>) -> Result<(), Refusa
 
 /// The type before the name: MongoDB compares the types of two fields, then their names, then
 /// their values.
-fn encode_object(object: &RawDocument, key: &mut Vec<u8>) -> Result<(), Refusal> {
+fn encode_object(object: &RawDocument, key: &mut Vec<u8>) -> Result<(), Unsupported> {
     for field in object {
         let (name, value) = field.map_err(malformed)?;
         key.push(type_order(value)?);
@@ -216,8 +219,8 @@ fn encode_normalized(negative: bool, exponent: i16, mantissa: u64, key: &mut Vec
     }
 }
 
-fn malformed(error: bson::error::Error) -> Refusal {
-    Refusal::Unsupported(format!("the _id is not valid BSON: {error}"))
+fn malformed(error: bson::error::Error) -> Unsupported {
+    Unsupported(format!("the _id is not valid BSON: {error}"))
 }
 
 #[cfg(test)]
@@ -239,7 +242,7 @@ mod tests {
         try_key(value).unwrap()
     }
 
-    fn try_key(value: &Bson) -> Result<Vec<u8>, Refusal> {
+    fn try_key(value: &Bson) -> Result<Vec<u8>, Unsupported> {
         let raw = RawBson::try_from(value.clone()).unwrap();
         encode(&DocumentId::new(raw).unwrap())
     }
@@ -590,10 +593,7 @@ mod tests {
             [Bson::Decimal128(decimal), bson!({ "price": decimal }), bson!({ "prices": [1, { "price": decimal }] })]
         {
             let refused = try_key(&value);
-            assert!(
-                matches!(&refused, Err(Refusal::Unsupported(text)) if text.contains("decimal128")),
-                "{value}: {refused:?}"
-            );
+            assert!(matches!(&refused, Err(Unsupported(text)) if text.contains("decimal128")), "{value}: {refused:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::document::{Document, DocumentId};
 pub(crate) use open::OpenError;
 use open::{DOCUMENTS, Handle, caught};
 
-type Key = Result<Vec<u8>, Refusal>;
+type Key = Result<Vec<u8>, key::Unsupported>;
 
 pub(crate) struct LocalStore {
     /// Locked as long as the store lives, so that no other process gets it between two handles.
@@ -94,14 +94,8 @@ impl Store for LocalStore {
     }
 
     fn page(&self, query: &PageQuery) -> Result<Batch, StoreError> {
-        let after = match query.after.as_ref().map(key::encode) {
-            None => None,
-            Some(Ok(key)) => Some(key),
-            Some(Err(Refusal::Unsupported(text))) => {
-                return Err(StoreError::Failed(text));
-            }
-            Some(Err(Refusal::Exists)) => None,
-        };
+        let after = query.after.as_ref().map(key::encode).transpose();
+        let after = after.map_err(|key::Unsupported(detail)| StoreError::Unsupported(detail))?;
         self.read(|database| page(database, query, after.as_deref()))
     }
 
@@ -144,7 +138,7 @@ fn insert<'a>(
         let mut table = transaction.open_table(DOCUMENTS)?;
         for (document, key) in documents.iter().zip(keys) {
             results.push(match key {
-                Err(refusal) => Err(refusal.clone()),
+                Err(key::Unsupported(detail)) => Err(Refusal::Unsupported(detail.clone())),
                 Ok(key) => match table.entry(key.as_slice())? {
                     Entry::Occupied(_) => Err(Refusal::Exists),
                     Entry::Vacant(entry) => {

@@ -55,10 +55,13 @@ impl Chunks {
         matches!(self.state, State::End)
     }
 
-    /// Follows `bytes` and says how many of them belong to the body.
+    /// Follows `bytes`, which are not none, to the end of a chunk or of the body, and says how many they are.
+    ///
+    /// The last chunk never goes out together with another: once tiny_http has asked for it, it holds nothing back
+    /// of those before it, which it would take for the next request if nobody read them.
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> Result<usize, NotChunked> {
         let mut at = 0;
-        while at < bytes.len() && !self.is_at_end() {
+        while at < bytes.len() && !self.is_at_end() && !(at > 0 && self.is_at_chunk()) {
             if let State::Data { left } = &mut self.state {
                 let step = (*left).min((bytes.len() - at) as u64);
                 *left -= step;
@@ -72,6 +75,11 @@ impl Chunks {
             }
         }
         Ok(at)
+    }
+
+    /// Whether the next byte is the first of a chunk.
+    fn is_at_chunk(&self) -> bool {
+        matches!(self.state, State::Size { length: 0, .. })
     }
 
     /// One byte of anything but data.

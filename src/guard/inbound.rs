@@ -24,6 +24,7 @@ const MAX_DISCARD: u64 = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// What the buffer for heads begins with, in bytes; nearly every head fits.
 const FIRST_BUFFER: usize = 2048;
+const EMPTY_LINE: &[u8] = b"\r\n";
 
 pub(super) struct Inbound {
     limits: Limits,
@@ -163,7 +164,7 @@ impl Inbound {
         // A failure means that the client is gone already.
         let _ = with_socket(socket, |socket| socket.shutdown(Shutdown::Write));
         let nothing_unread = match self.stage {
-            Stage::Head { .. } => self.filled.is_empty(),
+            Stage::Head { .. } => self.is_idle(),
             Stage::Over { unread } => !unread,
             _ => false,
         };
@@ -184,17 +185,16 @@ impl Inbound {
 
     fn read_head(&mut self, socket: RawFd, mut seen: usize) -> Result<Head, Ending> {
         loop {
-            // RFC 9112, section 2.2: an empty line before a request is to be ignored.
-            if seen == 0 && self.buffer[self.filled.clone()].starts_with(b"\r\n") {
-                self.filled.start += 2;
-            }
-            let bytes = &self.buffer[self.filled.clone()];
+            let buffered = &self.buffer[self.filled.clone()];
+            // RFC 9112, section 2.2: an empty line before a request is to be ignored. One: more would keep an idle
+            // connection's place for nothing.
+            let bytes = buffered.strip_prefix(EMPTY_LINE).unwrap_or(buffered);
             if let Some(end) = head::find_end(bytes, &mut seen).map_err(Ending::Refuse)? {
                 let head = head::check(&bytes[..end]).map_err(Ending::Refuse)?;
-                self.filled.start += end;
+                self.filled.start = self.filled.end - (bytes.len() - end);
                 return Ok(head);
             }
-            if bytes.len() >= MAX_HEAD {
+            if buffered.len() >= MAX_HEAD {
                 return Err(Ending::Refuse(head::too_long(bytes)));
             }
             self.receive_head(socket)?;
@@ -205,7 +205,7 @@ impl Inbound {
     fn receive_head(&mut self, socket: RawFd) -> Result<(), Ending> {
         self.make_room();
         loop {
-            let is_idle = self.filled.is_empty();
+            let is_idle = self.is_idle();
             match receive(socket, &mut self.buffer[self.filled.end..]) {
                 Ok(0) if is_idle => return Err(Ending::Close),
                 Ok(0) => {
@@ -214,10 +214,10 @@ impl Inbound {
                 }
                 Ok(count) => {
                     self.filled.end += count;
-                    if is_idle {
-                        self.since = Instant::now();
-                    } else {
+                    if !is_idle {
                         self.check_head_time()?;
+                    } else if !self.is_idle() {
+                        self.since = Instant::now();
                     }
                     return Ok(());
                 }
@@ -231,6 +231,11 @@ impl Inbound {
                 }
             }
         }
+    }
+
+    /// Whether the next head has not begun.
+    fn is_idle(&self) -> bool {
+        matches!(&self.buffer[self.filled.clone()], [] | EMPTY_LINE)
     }
 
     fn check_head_time(&self) -> Result<(), Ending> {

@@ -18,10 +18,7 @@ pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> Failure {
     let is_json = error.is_data()
         || matches!(
             message,
-            "number out of range"
-                | "recursion limit exceeded"
-                | "lone leading surrogate in hex escape"
-                | "unexpected end of hex escape"
+            "number out of range" | "lone leading surrogate in hex escape" | "unexpected end of hex escape"
         );
     let detail = match message {
         _ if json.trim_ascii().is_empty() => "there is no JSON, the text is empty".into(),
@@ -38,7 +35,6 @@ pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> Failure {
             "a \\u escape is half of a surrogate pair without its other half".into()
         }
         "number out of range" => "the number is too large for a double, send it as {\"$numberDecimal\":\"…\"}".into(),
-        "recursion limit exceeded" => too_deep(),
         "trailing characters" => "more text follows the end of the JSON".into(),
         message => wrong_type(message).unwrap_or_else(|| message.into()),
     };

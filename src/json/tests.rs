@@ -14,7 +14,7 @@ const FORMS: &[(&str, ElementType, &str)] = &[
     ("true", ElementType::Boolean, "="),
     ("\"\"", ElementType::String, "="),
     (r#""a\"\\\/\b\f\n\r\t\u0001\u00e9\ud83d\ude00""#, ElementType::String, r#""a\"\\/\b\f\n\r\t\u0001é😀""#),
-    (r#""\u0000""#, ElementType::String, "="),
+    (r#""\u0000\u001f""#, ElementType::String, "="),
     ("0", ElementType::Int32, "="),
     ("2147483647", ElementType::Int32, "="),
     ("-2147483648", ElementType::Int32, "="),
@@ -147,6 +147,10 @@ const REFUSED: &[(&str, &str)] = &[
     (
         r#"{"a":9223372036854775808}"#,
         r#"the integer 9223372036854775808 is beyond 64 bits, send it as {"$numberDecimal":"9223372036854775808"} or as a double, 9223372036854775808.0 at line 1 column 24"#,
+    ),
+    (
+        r#"{"a":-9223372036854775809}"#,
+        r#"the integer -9223372036854775809 is beyond 64 bits, send it as {"$numberDecimal":"-9223372036854775809"} or as a double, -9223372036854775809.0 at line 1 column 25"#,
     ),
     (
         "{\"\\\"1\":1e20,\n\"a\":[-100000000000000000000]}",
@@ -352,6 +356,7 @@ fn damaged_bson_is_an_error_and_leaves_the_output_alone() {
         b"\x03a\0\x04\0\0\0\0",
         b"\x03a\0\x7f\0\0\0\0",
         b"\x05a\0\x06\0\0\0\x02\x03\0\0\0ab",
+        b"\x05a\0\x06\0\0\0\x02\x01\0\0\0ab",
         b"\x0fa\0\x0f\0\0\0\x01\0\0\0\0\x05\0\0\0\0",
         b"\x0ba\0a\0",
         b"\x0a",
@@ -389,6 +394,7 @@ fn ids_read_from_a_url() {
         "100000000000000000000",
         "18446744073709551615",
         r#""\ud800""#,
+        r#""\udc00""#,
         &too_deep,
         &too_long,
     ] {

@@ -15,7 +15,7 @@ use super::scalar::{binary, date, double, number, object_id, sort_options, strin
 pub(super) fn document(bson: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidBson> {
     undo_on_error(out, |out| {
         let mut reader = Reader { bson, at: 0 };
-        let end = reader.document_end(bson.len())?;
+        let end = reader.document_end()?;
         if end != bson.len() {
             return reader.expected("the end of the document at the end of its bytes");
         }
@@ -29,7 +29,7 @@ pub(super) fn first_value(bson: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidB
         let mut reader = Reader { bson, at: 4 };
         let kind = reader.kind()?;
         reader.c_string()?;
-        match value(kind, &mut reader, bson.len(), out)? {
+        match value(kind, &mut reader, out)? {
             Some(level) => fields(&mut reader, level, out),
             None => Ok(()),
         }
@@ -93,7 +93,7 @@ fn fields(reader: &mut Reader<'_>, mut level: Level, out: &mut Vec<u8>) -> Resul
             string(key, out);
             out.push(b':');
         }
-        if let Some(inner) = value(kind, reader, level.end, out)? {
+        if let Some(inner) = value(kind, reader, out)? {
             open(&inner, out);
             outer.push(std::mem::replace(&mut level, inner));
         }
@@ -104,19 +104,14 @@ fn open(level: &Level, out: &mut Vec<u8>) {
     out.push(if level.is_array { b'[' } else { b'{' });
 }
 
-/// Writes one value, or returns the level that it opens; `end` is that of the level it stands in.
-fn value(
-    kind: ElementType,
-    reader: &mut Reader<'_>,
-    end: usize,
-    out: &mut Vec<u8>,
-) -> Result<Option<Level>, InvalidBson> {
+/// Writes one value, or returns the level that it opens.
+fn value(kind: ElementType, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<Option<Level>, InvalidBson> {
     match kind {
         ElementType::EmbeddedDocument => {
-            return Ok(Some(Level::document(reader.document_end(end)?)));
+            return Ok(Some(Level::document(reader.document_end()?)));
         }
         ElementType::Array => {
-            let end = reader.document_end(end)?;
+            let end = reader.document_end()?;
             return Ok(Some(Level { end, is_array: true, is_empty: true, close: b"]" }));
         }
         ElementType::JavaScriptCodeWithScope => {
@@ -125,7 +120,7 @@ fn value(
             out.extend_from_slice(b"{\"$code\":");
             string(reader.string()?, out);
             out.extend_from_slice(b",\"$scope\":");
-            let end = reader.document_end(end)?;
+            let end = reader.document_end()?;
             if end - whole != length {
                 return reader.expected("code and scope as long as they say together");
             }

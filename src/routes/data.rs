@@ -206,41 +206,38 @@ fn problem_of(inserted: &Inserted, ids: &[DocumentId]) -> Option<Problem> {
         .enumerate()
         .filter_map(|(index, answer)| Some((index, answer.as_ref().err()?)))
         .collect();
-    let (_, first) = refusals.first()?;
+    let &(index, first) = refusals.first()?;
+    let first = problem_of_refusal(first, &ids[index]);
     if ids.len() == 1 {
-        return Some(Problem::new(status_of(first), describe(first, &ids[0])));
+        return Some(first);
     }
-    let exists = refusals.iter().any(|(_, refusal)| **refusal == Refusal::Exists);
-    let status = if exists { 409 } else { 400 };
+    let problems: Vec<(usize, Problem)> = refusals
+        .iter()
+        .take(MAX_ERRORS)
+        .map(|&(index, refusal)| (index, problem_of_refusal(refusal, &ids[index])))
+        .collect();
+    let status = match problems.iter().any(|(_, problem)| problem.status == 409) {
+        true => 409,
+        false => first.status,
+    };
     let detail = format!(
         "{} of {} documents were not stored, for the reasons under errors; the others were.",
         refusals.len(),
         ids.len()
     );
-    let errors: Vec<String> = refusals
+    let errors: Vec<String> = problems
         .iter()
-        .take(MAX_ERRORS)
-        .map(|&(index, refusal)| {
-            let detail = json_string(&describe(refusal, &ids[index]));
-            format!("{{\"index\":{index},\"detail\":{detail}}}")
-        })
+        .map(|(index, problem)| format!("{{\"index\":{index},\"detail\":{}}}", json_string(problem.detail())))
         .collect();
     Some(Problem::new(status, detail).with_member("errors", &format!("[{}]", errors.join(","))))
 }
 
-pub(super) fn status_of(refusal: &Refusal) -> u16 {
+pub(super) fn problem_of_refusal(refusal: &Refusal, id: &DocumentId) -> Problem {
     match refusal {
-        Refusal::Exists => 409,
-        Refusal::Unsupported(_) => 400,
-    }
-}
-
-pub(super) fn describe(refusal: &Refusal, id: &DocumentId) -> String {
-    match refusal {
-        Refusal::Exists => {
-            format!("There is a document with the _id {} already.", id_as_json(id))
-        }
-        Refusal::Unsupported(detail) => detail.clone(),
+        Refusal::Exists => Problem::new(409, format!("There is a document with the _id {} already.", id_as_json(id))),
+        Refusal::Conflict(detail) => Problem::new(409, detail.clone()),
+        Refusal::Unsupported(detail) => Problem::new(400, detail.clone()),
+        Refusal::Failed(error) => error.clone().into(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use tiny_http::Request;
 
-use super::data::{describe, status_of};
+use super::data::problem_of_refusal;
 use super::{App, deadline};
 use crate::db::Refusal;
 use crate::document::{Document, DocumentId};
@@ -56,7 +56,7 @@ impl Import<'_> {
             match count {
                 Ok(0) => break,
                 Ok(_) if line.len() > max_line && !line.ends_with(b"\n") => {
-                    let detail = format!("it is longer than {max_line} bytes ({LINE_FACTOR} times MAX_BODY)");
+                    let detail = format!("it is longer than {max_line} bytes ({LINE_FACTOR} times MAX_BODY).");
                     return Err(self.stop(413, number, &detail));
                 }
                 Ok(_) => self.take_line(number, &line)?,
@@ -74,7 +74,8 @@ impl Import<'_> {
         let document = match json::parse_document(line) {
             Ok(document) => document,
             Err(error) => {
-                let detail = error.to_string();
+                // The line of the import is what counts, and this one line is all that was parsed.
+                let detail = error.to_string().replace(" at line 1 column ", " at column ");
                 return Err(self.stop(Problem::from(error).status, number, &detail));
             }
         };
@@ -94,7 +95,7 @@ impl Import<'_> {
         let stored = self.stored;
         Problem::new(
             status,
-            format!("Line {number}: {detail}. The import ends here; {stored} documents before it were stored."),
+            format!("Line {number}: {detail} The import ends here; {stored} documents before it were stored."),
         )
         .with_member("line", &number.to_string())
     }
@@ -129,12 +130,13 @@ impl Import<'_> {
     }
 
     fn refused(&self, line: u64, refusal: &Refusal, id: &DocumentId, count: usize) -> Problem {
+        let problem = problem_of_refusal(refusal, id);
         let detail = format!(
             "Line {line}: {} The import ends with the lines that were read with this one, of which {count} could not be \
              stored; {} documents were stored.",
-            describe(refusal, id),
+            problem.detail(),
             self.stored,
         );
-        Problem::new(status_of(refusal), detail).with_member("line", &line.to_string())
+        Problem::new(problem.status, detail).with_member("line", &line.to_string())
     }
 }

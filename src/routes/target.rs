@@ -1,10 +1,8 @@
 //! The target of a request: which resource, with which parameters.
 
-use std::borrow::Cow;
-use std::fmt::Write;
-
 use crate::document::DocumentId;
 use crate::json;
+use crate::percent;
 use crate::response::Problem;
 
 /// A request target, still percent-encoded where it is not a resource's name.
@@ -84,54 +82,20 @@ fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
 
 /// The `_id` that a path segment names.
 pub(super) fn decode_id(segment: &str) -> Result<DocumentId, Problem> {
-    let text = percent_decode(segment.as_bytes())?;
+    let text = decode(segment)?;
     json::parse_id(&text).map_err(|error| Problem::new(400, format!("The path does not end in an _id: {error}")))
 }
 
 /// The path segment, or the value of `after`, that names an `_id`.
 pub(super) fn encode_id(id: &DocumentId) -> String {
-    let mut encoded = String::new();
-    for byte in json::write_id(id).bytes() {
-        match byte {
-            // RFC 3986, section 2.3: what never needs encoding.
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            // Writing to a String cannot fail.
-            _ => drop(write!(encoded, "%{byte:02X}")),
-        }
-    }
-    encoded
+    percent::encode(&json::write_id(id))
 }
 
 /// A name or a value in a query, where a plus is a space.
 fn decode_form(text: &str) -> Result<String, Problem> {
-    let text = match text.contains('+') {
-        true => Cow::from(text.replace('+', " ")),
-        false => Cow::from(text),
-    };
-    percent_decode(text.as_bytes())
+    decode(&text.replace('+', " "))
 }
 
-fn percent_decode(text: &[u8]) -> Result<String, Problem> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, behind @ ..] = rest {
-        rest = behind;
-        if *first != b'%' {
-            decoded.push(*first);
-            continue;
-        }
-        let digits = rest.first_chunk::<2>().and_then(|digits| {
-            let high = char::from(digits[0]).to_digit(16)?;
-            let low = char::from(digits[1]).to_digit(16)?;
-            u8::try_from(high * 16 + low).ok()
-        });
-        let Some(byte) = digits else {
-            return Err(Problem::new(400, "The URL has a % without two hex digits behind it."));
-        };
-        decoded.push(byte);
-        rest = &rest[2..];
-    }
-    String::from_utf8(decoded).map_err(|_| Problem::new(400, "The URL is not UTF-8 once it is percent-decoded."))
+fn decode(text: &str) -> Result<String, Problem> {
+    percent::decode(text).map_err(|problem| Problem::new(400, format!("The URL cannot be read: {problem}.")))
 }

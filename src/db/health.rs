@@ -1,0 +1,51 @@
+//! Says in the log when the database begins to fail and when it works again: once a change, not once a request.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::StoreError;
+use crate::log;
+use crate::metrics::Metrics;
+
+/// Of one kind of call: a full disk fails writes while reads go on.
+pub(super) struct Health {
+    /// As in "cannot ... the database".
+    action: &'static str,
+    fails: AtomicBool,
+    /// What the last failure was, while `fails`.
+    reason: Mutex<Option<StoreError>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Health {
+    pub(super) fn new(action: &'static str, metrics: Arc<Metrics>) -> Self {
+        Self { action, fails: AtomicBool::new(false), reason: Mutex::new(None), metrics }
+    }
+
+    /// Why the database fails, for a caller that could not wait for its own answer.
+    pub(super) fn reason(&self) -> Option<StoreError> {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        reason.clone().filter(|_| self.fails.load(Relaxed))
+    }
+
+    /// Takes note of what a call came to, and passes it on.
+    pub(super) fn note<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &outcome {
+            Ok(_) => {
+                if self.fails.load(Relaxed) && self.fails.swap(false, Relaxed) {
+                    log::info(format_args!("can {} the database again", self.action));
+                }
+            }
+            // The client's fault, not the database's.
+            Err(StoreError::Unsupported(_)) => {}
+            Err(error) => {
+                self.metrics.database_failed();
+                *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+                if !self.fails.swap(true, Relaxed) {
+                    log::error(format_args!("cannot {} the database: {error}", self.action));
+                }
+            }
+        }
+        outcome
+    }
+}

@@ -1,0 +1,299 @@
+//! MongoDB through the driver's sync API. A document is raw BSON all the way between the wire and here.
+//!
+//! The driver's calls have no time-out of their own on a silent server. No request waits on one: threads of `group.rs`
+//! make them, and the driver's monitor breaks them off, which asks each server every `HEARTBEAT` and gives up on one
+//! after `CONNECT_TIMEOUT`.
+
+mod failure;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bson::{Bson, Document as Filter, RawBsonRef, RawDocumentBuf, doc};
+use mongodb::error::{ErrorKind, Result as MongoResult};
+use mongodb::event::EventHandler;
+use mongodb::event::cmap::CmapEvent;
+use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString, HostInfo, WriteConcern};
+use mongodb::sync::{Client, Collection};
+
+use super::{Batch, Order, PageQuery, Refusal, Store, StoreError};
+use crate::config::Secret;
+use crate::document::{Document, DocumentId};
+use crate::metrics::Metrics;
+use failure::Failure;
+
+/// How long to look for a server where the URI does not say: within the 5 s that a request has.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Names this program in the server's log and in `currentOp`.
+const APP_NAME: &str = "two-tier";
+
+/// The types that an `_id` can have, in MongoDB's comparison order; those on one line compare by value with each other.
+/// <https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>
+const TYPE_BRACKETS: [&[&str]; 14] = [
+    &["minKey"],
+    &["null"],
+    &["double", "int", "long", "decimal"],
+    &["string", "symbol"],
+    &["object"],
+    &["binData"],
+    &["objectId"],
+    &["bool"],
+    &["date"],
+    &["timestamp"],
+    &["dbPointer"],
+    &["javascript"],
+    &["javascriptWithScope"],
+    &["maxKey"],
+];
+
+pub(super) struct MongoStore {
+    address: ConnectionString,
+    database: String,
+    collection: String,
+    failure: Failure,
+    metrics: Arc<Metrics>,
+    /// Types that the server does not know by name.
+    unknown_types: Mutex<HashSet<String>>,
+    /// Made at the first call that can: a name in a `mongodb+srv://` URI may not be known when the program starts.
+    client: Mutex<Option<Client>>,
+}
+
+impl MongoStore {
+    /// Checks the URI; nothing is sent yet. The error says what is wrong with it and has no password in it.
+    pub(super) fn new(uri: &Secret, collection: &str, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let failure = Failure::hiding_password_of(uri.expose());
+        let address = ConnectionString::parse(uri.expose()).map_err(|error| failure.uri_problem(&error))?;
+        let Some(database) = address.default_database.clone().filter(|name| !name.is_empty()) else {
+            return Err("the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned());
+        };
+        Ok(Self {
+            address,
+            database,
+            collection: collection.to_owned(),
+            failure,
+            metrics,
+            unknown_types: Mutex::default(),
+            client: Mutex::new(None),
+        })
+    }
+
+    /// The database, the collection and the servers, for people.
+    pub(super) fn place(&self) -> String {
+        let servers = match &self.address.host_info {
+            HostInfo::HostIdentifiers(servers) => {
+                servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            }
+            HostInfo::DnsRecord(name) => name.clone(),
+            _ => "unknown servers".to_owned(),
+        };
+        format!("MongoDB, {}.{} on {servers}", self.database, self.collection)
+    }
+
+    /// Whether the password is one of those that k8s.yaml and compose.yaml come with.
+    pub(super) fn has_placeholder_password(&self) -> bool {
+        let password = self.address.credential.as_ref().and_then(|credential| credential.password.as_deref());
+        password.is_some_and(|password| password.starts_with("change-me"))
+    }
+
+    fn client(&self) -> MongoResult<Client> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let mut options = ClientOptions::parse(self.address.clone()).run()?;
+        options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
+        options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+        options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+        options.heartbeat_freq.get_or_insert(HEARTBEAT);
+        // What was answered 201 must survive the end of any one server.
+        options
+            .write_concern
+            .get_or_insert_with(|| WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+        let metrics = self.metrics.clone();
+        options.cmap_event_handler = Some(EventHandler::callback(move |event| match event {
+            CmapEvent::ConnectionCreated(_) => metrics.add_database_connections(1),
+            CmapEvent::ConnectionClosed(_) => metrics.add_database_connections(-1),
+            _ => {}
+        }));
+        Ok(client.insert(Client::with_options(options)?).clone())
+    }
+
+    fn collection(&self) -> MongoResult<Collection<RawDocumentBuf>> {
+        Ok(self.client()?.database(&self.database).collection(&self.collection))
+    }
+
+    /// Appends what `filter` finds to `batch` until it is full by `query`'s limits; says how many documents it holds.
+    fn find(&self, filter: Filter, query: &PageQuery, held: usize, batch: &mut Batch) -> MongoResult<usize> {
+        let direction = match query.order {
+            Order::Ascending => 1,
+            Order::Descending => -1,
+        };
+        // One more than wanted tells whether there is more. A negative limit is a single batch: the server keeps no
+        // cursor, which saves it most of the work.
+        let limit = i64::try_from(query.limit - held + 1).unwrap_or(i64::MAX);
+        let collection = self.collection()?;
+        let mut cursor = collection.find(filter).sort(doc! { "_id": direction }).limit(-limit).run()?;
+        let mut held = held;
+        while cursor.advance()? {
+            let document = cursor.current().as_bytes();
+            let is_full = held > 0 && batch.documents.len() + document.len() > query.max_bytes;
+            if held == query.limit || is_full {
+                batch.more = true;
+                return Ok(held);
+            }
+            batch.documents.extend_from_slice(document);
+            held += 1;
+        }
+        Ok(held)
+    }
+
+    fn find_page(&self, query: &PageQuery) -> MongoResult<Batch> {
+        let mut batch = Batch { documents: Vec::new(), more: false };
+        let mut held = 0;
+        if let Some(filter) = bracket_filter(query) {
+            held = self.find(filter, query, held, &mut batch)?;
+        }
+        if let Some(after) = &query.after
+            && !batch.more
+        {
+            self.find_by_types(types_behind(after, query.order), query, held, &mut batch)?;
+        }
+        Ok(batch)
+    }
+
+    /// Appends the documents whose `_id` is of one of `types`. A server that does not know a type by name (FerretDB
+    /// knows few) holds no `_id` of it, so it is asked again without.
+    fn find_by_types(&self, types: Vec<&str>, query: &PageQuery, held: usize, batch: &mut Batch) -> MongoResult<()> {
+        let mut types = types;
+        loop {
+            let unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            types.retain(|name| !unknown.contains(*name));
+            if types.is_empty() {
+                return Ok(());
+            }
+            match self.find(doc! { "_id": { "$type": &types } }, query, held, batch) {
+                Ok(_) => return Ok(()),
+                Err(error) => match failure::unknown_type(&error).filter(|name| types.contains(name)) {
+                    Some(name) => {
+                        let mut unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
+                        unknown.insert(name.to_owned());
+                    }
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+impl Store for MongoStore {
+    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+        let outcome = self
+            .collection()
+            .and_then(|collection| collection.insert_many(documents.iter().map(Document::raw)).ordered(false).run());
+        let mut answers = vec![Ok(()); documents.len()];
+        let Err(error) = outcome else {
+            return Ok(answers);
+        };
+        let ErrorKind::InsertMany(failures) = &*error.kind else {
+            return Err(self.failure.of_write(&error));
+        };
+        if let Some(error) = &failures.write_concern_error {
+            return Err(self.failure.of_write_concern(error));
+        }
+        for error in failures.write_errors.iter().flatten() {
+            let Some(document) = documents.get(error.index) else { continue };
+            answers[error.index] = match self.failure.of_document(error) {
+                // The driver has sent the command a second time, and the first one had arrived.
+                Refusal::Exists if document.id_is_generated() => Ok(()),
+                refusal => Err(refusal),
+            };
+        }
+        Ok(answers)
+    }
+
+    fn page(&self, query: &PageQuery) -> Result<Batch, StoreError> {
+        self.find_page(query).map_err(|error| self.failure.of_read(&error))
+    }
+
+    fn get(&self, id: &DocumentId) -> Result<Option<RawDocumentBuf>, StoreError> {
+        let filter = doc! { "_id": { "$eq": to_bson(id) } };
+        self.collection()
+            .and_then(|collection| collection.find_one(filter).run())
+            .map_err(|error| self.failure.of_read(&error))
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        self.client()
+            .and_then(|client| client.database(&self.database).run_command(doc! { "ping": 1 }).run())
+            .map(drop)
+            .map_err(|error| self.failure.of_read(&error))
+    }
+}
+
+/// What finds the documents behind `query.after` whose `_id` is of the same bracket of types: MongoDB compares within
+/// one bracket only. None where nothing else can be in it.
+fn bracket_filter(query: &PageQuery) -> Option<Filter> {
+    let Some(after) = &query.after else {
+        return Some(Filter::new());
+    };
+    let id = to_bson(after);
+    let is_nan = matches!(id, Bson::Double(number) if number.is_nan());
+    match (query.order, &id) {
+        // Nothing is beside it in its bracket, and a comparison with MinKey or MaxKey would leave the bracket.
+        (_, Bson::MinKey | Bson::Null | Bson::MaxKey) => None,
+        // NaN is below every number in the index, but compares with none.
+        (Order::Ascending, _) if is_nan => Some(doc! { "_id": { "$gte": f64::NEG_INFINITY } }),
+        (Order::Descending, _) if is_nan => None,
+        (Order::Descending, Bson::Double(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_)) => {
+            // `$lt` would leave out NaN.
+            Some(doc! { "_id": { "$type": "number", "$not": { "$gte": id } } })
+        }
+        (Order::Ascending, _) => Some(doc! { "_id": { "$gt": id } }),
+        (Order::Descending, _) => Some(doc! { "_id": { "$lt": id } }),
+    }
+}
+
+/// The types of the brackets behind that of `after`.
+fn types_behind(after: &DocumentId, order: Order) -> Vec<&'static str> {
+    let own = type_alias(after.as_raw());
+    let bracket = TYPE_BRACKETS.iter().position(|types| types.contains(&own)).unwrap_or(TYPE_BRACKETS.len());
+    let behind = match order {
+        Order::Ascending => TYPE_BRACKETS.get(bracket + 1..),
+        Order::Descending => TYPE_BRACKETS.get(..bracket),
+    };
+    behind.unwrap_or_default().concat()
+}
+
+fn to_bson(id: &DocumentId) -> Bson {
+    // It was checked when it became an id.
+    id.as_raw().try_into().unwrap_or(Bson::Null)
+}
+
+/// The alias by which `$type` knows the type of `id`.
+fn type_alias(id: RawBsonRef) -> &'static str {
+    match id {
+        RawBsonRef::MinKey => "minKey",
+        RawBsonRef::Null => "null",
+        RawBsonRef::Double(_) => "double",
+        RawBsonRef::Int32(_) => "int",
+        RawBsonRef::Int64(_) => "long",
+        RawBsonRef::Decimal128(_) => "decimal",
+        RawBsonRef::String(_) => "string",
+        RawBsonRef::Symbol(_) => "symbol",
+        RawBsonRef::Document(_) => "object",
+        RawBsonRef::Binary(_) => "binData",
+        RawBsonRef::ObjectId(_) => "objectId",
+        RawBsonRef::Boolean(_) => "bool",
+        RawBsonRef::DateTime(_) => "date",
+        RawBsonRef::Timestamp(_) => "timestamp",
+        RawBsonRef::DbPointer(_) => "dbPointer",
+        RawBsonRef::JavaScriptCode(_) => "javascript",
+        RawBsonRef::JavaScriptCodeWithScope(_) => "javascriptWithScope",
+        RawBsonRef::MaxKey => "maxKey",
+        // No `_id` can be one of these.
+        RawBsonRef::Array(_) | RawBsonRef::RegularExpression(_) | RawBsonRef::Undefined => "",
+    }
+}
