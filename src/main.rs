@@ -85,7 +85,8 @@ fn run() -> Result<(), SettingError> {
     let metrics = Arc::new(Metrics::new());
     // Both ports are bound before the store is opened, so that a port that is taken leaves no new file behind.
     let listener = listen("PORT", config.address, &limits)?;
-    let ops_limits = Limits { connections: OPS_CONNECTIONS, ..limits };
+    // Few descriptors are few for both, or probes could use up those that the application's connections need.
+    let ops_limits = Limits { connections: OPS_CONNECTIONS.min(limits.connections), ..limits };
     let ops_listener = listen("OPS_PORT", config.ops_address, &ops_limits)?;
     let db = Arc::new(Db::open(&config, &metrics)?);
     let app = Arc::new(App::new(&config, db.clone(), metrics.clone()));

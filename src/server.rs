@@ -87,7 +87,7 @@ fn bind(address: SocketAddr, limits: &Limits) -> io::Result<Socket> {
 fn serve(mut requests: impl Iterator<Item = Request>, shared: &Arc<pool::Shared>) {
     guard::enter(shared.limits.incoming, shared.clone());
     let opened = Instant::now();
-    while let Some(request) = requests.next() {
+    for request in requests.by_ref() {
         guard::begin_request();
         if !answer(request, shared, opened) {
             break;

@@ -247,7 +247,7 @@ mod tests {
     }
 
     fn document(id: impl Into<RawBson>) -> Document {
-        Document::for_test(rawdoc! { "_id": id.into(), "text": "x".repeat(100) })
+        Document::new(rawdoc! { "_id": id.into(), "text": "x".repeat(100) }, false).unwrap()
     }
 
     fn numbered(numbers: std::ops::Range<i32>) -> Vec<Document> {

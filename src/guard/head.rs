@@ -178,8 +178,13 @@ impl<'a> Headers<'a> {
         } else if is("Expect") {
             only_once(&mut self.expect, value, "Expect")
         } else {
-            if is("Host") && std::mem::replace(&mut self.has_host, true) {
-                return Err(bad("The request has more than one Host header."));
+            if is("Host") {
+                if std::mem::replace(&mut self.has_host, true) {
+                    return Err(bad("The request has more than one Host header."));
+                }
+                if !value.iter().all(u8::is_ascii_graphic) {
+                    return Err(bad("The Host header has characters that no host has."));
+                }
             }
             if is("Connection") {
                 self.connection.push(value);

@@ -65,6 +65,12 @@ pub(super) fn too_large(bytes: usize, index: Option<usize>) -> JsonError {
     JsonError::TooLarge(format!("the document{which} is {bytes} bytes of BSON, MongoDB takes at most {limit}"))
 }
 
+pub(super) fn too_many_documents(limit: usize) -> JsonError {
+    JsonError::TooLarge(format!(
+        "the array has more than {limit} documents, send so many as application/x-ndjson, one a line"
+    ))
+}
+
 /// The first integer that no BSON integer holds. serde_json reads one beyond 64 bits as a double and does not say so, so
 /// this looks at the text again. `json` is valid.
 pub(super) fn find_large_integer(json: &[u8]) -> Option<JsonError> {

@@ -15,6 +15,9 @@ use super::value::{Key, Value};
 use super::{Documents, JsonError};
 use crate::document::Document;
 
+/// In one array. Documents can be as short as `{}`, and each costs far more memory than those two bytes.
+const MAX_DOCUMENTS: usize = 10_000;
+
 type Json<'de> = serde_json::Deserializer<SliceRead<'de>>;
 
 pub(super) fn documents(json: &[u8]) -> Result<Documents, JsonError> {
@@ -84,6 +87,10 @@ impl<'de> Visitor<'de> for Body<'_, 'de> {
         while let Some(document) =
             elements.next_element_seed(One { builder: &mut *self.0, index: Some(documents.len()) })?
         {
+            if documents.len() == MAX_DOCUMENTS {
+                self.0.too_large = Some(failure::too_many_documents(MAX_DOCUMENTS));
+                return Err(Error::custom("too many documents"));
+            }
             documents.push(document);
         }
         if documents.is_empty() {

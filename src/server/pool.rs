@@ -2,13 +2,14 @@
 //! whenever there is one to spare.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{SockFilter, SockRef};
 use tiny_http::{Listener, Request, SslContextWrap};
 
 use super::{Limits, Service, serve};
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     draining: AtomicBool,
     /// No connection is accepted but those that already wait, and idle ones are closed.
     stopping: AtomicBool,
+    /// The listener is shut: whoever comes now is refused by the kernel.
+    refusing: AtomicBool,
     /// The last `accept` failed; said once, not once a try.
     accept_fails: AtomicBool,
 }
@@ -76,9 +79,10 @@ impl Server {
             full: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             accept_fails: AtomicBool::new(false),
         });
-        for _ in 0..MIN_ACCEPTING {
+        for _ in 0..MIN_ACCEPTING.min(limits.connections) {
             shared.add_thread(&mut shared.lock());
         }
         Ok(Self { shared })
@@ -94,6 +98,7 @@ impl Server {
     pub(crate) fn stop(&self, deadline: Instant) -> bool {
         self.shared.draining.store(true, Relaxed);
         self.shared.stopping.store(true, Relaxed);
+        self.shared.ignore_newcomers();
         let mut threads = self.shared.lock();
         while threads.all > 0 {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
@@ -121,6 +126,14 @@ impl Shared {
     /// A client waits in the backlog and no thread is left to accept it.
     fn is_thread_wanted(&self) -> bool {
         self.full.load(Relaxed) && guard::is_readable(&self.listener)
+    }
+
+    /// Has the kernel drop what knocks at the listener; who already waits behind it stays. Otherwise there would be no
+    /// end of them, and closing it would reset those that came last. Where it can't be done, that is what happens.
+    fn ignore_newcomers(&self) {
+        /// BPF_RET | BPF_K: of every packet, let 0 bytes through.
+        const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+        let _ = SockRef::from(&self.listener).attach_filter(&[DROP]);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Threads> {
@@ -177,6 +190,7 @@ impl Shared {
                 Ok(connection.map(|requests| requests.map_while(Result::ok)))
             }
             Err(error) => match error.kind() {
+                _ if self.refusing.load(Relaxed) => Ok(None),
                 ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted => Ok(None),
                 _ => {
                     if !self.accept_fails.swap(true, Relaxed) {
@@ -213,8 +227,12 @@ impl Shared {
     /// Says whether a thread that had nothing to accept is to go on.
     fn tick(&self) -> bool {
         let mut threads = self.lock();
-        let stops = self.stopping.load(Relaxed) && !guard::is_readable(&self.listener);
-        if stops || threads.accepting > MIN_ACCEPTING {
+        if self.stopping.load(Relaxed) && !self.refusing.load(Relaxed) && !guard::is_readable(&self.listener) {
+            self.refusing.store(true, Relaxed);
+            // Refuses newcomers from here on, so that they can go elsewhere at once, and wakes the other threads.
+            let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        }
+        if self.refusing.load(Relaxed) || threads.accepting > MIN_ACCEPTING {
             return self.end_thread(&mut threads);
         }
         true
