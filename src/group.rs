@@ -313,8 +313,10 @@ mod tests {
 
     const LATER: Duration = Duration::from_secs(20);
 
+    type Gated = (Arc<Group<u32, u32>>, Receiver<Vec<u32>>, Sender<()>);
+
     /// A group whose calls report what they were asked and then wait to be let go.
-    fn gated(full: usize) -> (Arc<Group<u32, u32>>, Receiver<Vec<u32>>, Sender<()>) {
+    fn gated(full: usize) -> Gated {
         let (report, calls) = mpsc::channel();
         let (let_go, gate) = mpsc::channel();
         let gate = Mutex::new(gate);

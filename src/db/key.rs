@@ -48,8 +48,11 @@ mod order {
 pub(super) struct Unsupported(pub(super) String);
 
 pub(super) fn encode(id: &DocumentId) -> Result<Vec<u8>, Unsupported> {
+    encode_value(id.as_raw())
+}
+
+fn encode_value(value: RawBsonRef<'_>) -> Result<Vec<u8>, Unsupported> {
     let mut key = Vec::with_capacity(32);
-    let value = id.as_raw();
     key.push(type_order(value)?);
     encode_content(value, &mut key)?;
     Ok(key)
@@ -63,7 +66,7 @@ fn type_order(value: RawBsonRef<'_>) -> Result<u8, Unsupported> {
         RawBsonRef::Int32(_) | RawBsonRef::Int64(_) | RawBsonRef::Double(_) => order::NUMBER,
         RawBsonRef::Decimal128(_) => {
             return Err(Unsupported(
-                "the embedded store takes no decimal128 in an _id: send it as a string, or store it \
+                "The embedded store takes no decimal128 in an _id: send it as a string, or store it \
                  in MongoDB"
                     .to_owned(),
             ));
@@ -244,7 +247,7 @@ mod tests {
 
     fn try_key(value: &Bson) -> Result<Vec<u8>, Unsupported> {
         let raw = RawBson::try_from(value.clone()).unwrap();
-        encode(&DocumentId::new(raw).unwrap())
+        encode_value(raw.as_raw_bson_ref())
     }
 
     /// MongoDB's comparison, written from its documentation and not from the encoding above.

@@ -229,7 +229,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bson::{Bson, RawBson, bson, rawdoc};
-    use redb::TableDefinition;
+    use redb::{StorageBackend, TableDefinition};
     use tempfile::{TempDir, tempdir};
 
     use super::data_file::BEING_CREATED;
@@ -516,45 +516,49 @@ mod tests {
     /// The disk is full from the first change on, from the second, and so on until an insert gets through.
     #[test]
     fn a_full_disk_loses_nothing_hides_nothing_and_is_recovered_from() {
-        for changes in 0.. {
-            let (_directory, path) = new_file();
-            let store = open(&path);
-            insert(&store, 0..50).unwrap();
+        let changes = (0..).find(|&changes| stores_on_a_disk_that_is_full_after(changes, 600));
+        assert!(changes > Some(30), "{changes:?}");
+    }
 
-            disk_is_full_after(Some(changes));
-            // Large enough for the file to grow and for pages to be written before the commit.
-            let result = insert(&store, 50..20_000);
-            assert_eq!(ids(&store)[..50], bson_numbers(0..50), "{changes} changes");
-            let after_a_crash = fs::read(&path).unwrap();
-            let stored = match &result {
-                Ok(()) => 20_000,
-                Err(StoreError::Full(text)) => {
-                    assert!(text.contains("no room"), "{text}");
-                    50
-                }
-                Err(StoreError::Unknown(_)) => ids(&store).len() as i32,
-                Err(error) => panic!("{error:?} after {changes} changes"),
-            };
-            if result.is_err() {
-                let again = insert(&store, 20_000..20_001);
-                assert!(matches!(again, Err(StoreError::Full(_))), "{again:?}");
+    /// So much that pages are written long before the commit.
+    #[test]
+    fn a_disk_that_is_full_in_the_middle_of_a_large_insert_is_recovered_from() {
+        assert!(!stores_on_a_disk_that_is_full_after(300, 20_000));
+    }
+
+    fn stores_on_a_disk_that_is_full_after(changes: usize, end: i32) -> bool {
+        let (_directory, path) = new_file();
+        let store = open(&path);
+        insert(&store, 0..50).unwrap();
+
+        disk_is_full_after(Some(changes));
+        let result = insert(&store, 50..end);
+        let after_a_crash = fs::read(&path).unwrap();
+        let stored = match &result {
+            Ok(()) => end,
+            Err(StoreError::Full(text)) => {
+                assert!(text.contains("no room"), "{text}");
+                50
             }
-            assert!(stored == 50 || stored == 20_000);
+            Err(StoreError::Unknown(_)) => end,
+            Err(error) => panic!("{error:?} after {changes} changes"),
+        };
+        assert_eq!(ids(&store), bson_numbers(0..stored), "{changes} changes");
+        if result.is_err() {
+            let again = insert(&store, end..end + 1);
+            assert!(matches!(again, Err(StoreError::Full(_))), "{again:?}");
             assert_eq!(ids(&store), bson_numbers(0..stored), "{changes} changes");
-
-            disk_is_full_after(None);
-            insert(&store, 30_000..30_001).unwrap();
-            let expected = [bson_numbers(0..stored), bson_numbers(30_000..30_001)].concat();
-            assert_eq!(ids(&store), expected);
-            drop(store);
-            assert_eq!(ids(&open(&path)), expected);
-
-            fs::write(&path, after_a_crash).unwrap();
-            assert_eq!(ids(&open(&path)), bson_numbers(0..stored));
-            if result.is_ok() {
-                return assert!(changes > 10);
-            }
         }
+
+        disk_is_full_after(None);
+        insert(&store, -1..0).unwrap();
+        assert_eq!(ids(&store), bson_numbers(-1..stored));
+        drop(store);
+        assert_eq!(ids(&open(&path)), bson_numbers(-1..stored));
+
+        fs::write(&path, after_a_crash).unwrap();
+        assert_eq!(ids(&open(&path)), bson_numbers(0..stored));
+        result.is_ok()
     }
 
     #[test]
@@ -583,6 +587,18 @@ mod tests {
             }
             done.store(true, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn a_handle_that_has_failed_reads_no_more_pages_that_the_next_one_may_write() {
+        let (_directory, path) = new_file();
+        let store = open(&path);
+        let handle = store.handle();
+        disk_is_full_after(Some(0));
+        insert(&store, 0..1).unwrap_err();
+        disk_is_full_after(None);
+        assert!(!Arc::ptr_eq(&handle, &store.handle()));
+        assert!(handle.file.read(0, &mut [0]).is_err() && handle.file.release().is_err());
     }
 
     const FILE_FOR_CHILD: &str = "TWO_TIER_TEST_FILE";

@@ -7,6 +7,7 @@
 mod failure;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub(super) struct MongoStore {
     collection: String,
     failure: Failure,
     metrics: Arc<Metrics>,
+    /// What a document of the last page was long, on average.
+    document_bytes: AtomicUsize,
     /// Types that the server does not know by name.
     unknown_types: Mutex<HashSet<String>>,
     /// Made at the first call that can: a name in a `mongodb+srv://` URI may not be known when the program starts.
@@ -75,6 +78,7 @@ impl MongoStore {
             collection: collection.to_owned(),
             failure,
             metrics,
+            document_bytes: AtomicUsize::new(1024),
             unknown_types: Mutex::default(),
             client: Mutex::new(None),
         })
@@ -131,11 +135,15 @@ impl MongoStore {
             Order::Ascending => 1,
             Order::Descending => -1,
         };
-        // One more than wanted tells whether there is more. A negative limit is a single batch: the server keeps no
-        // cursor, which saves it most of the work.
-        let limit = i64::try_from(query.limit - held + 1).unwrap_or(i64::MAX);
+        // One more than wanted tells whether there is more.
+        let limit = query.limit - held + 1;
+        // A batch longer than the limit lets the server close the cursor with it, which saves most of the work. Where
+        // documents are so large that the page ends before, a batch need not be longer than the page.
+        let fits = query.max_bytes / self.document_bytes.load(Relaxed).max(1);
+        let batch_size = u32::try_from((limit + 1).min(fits + 2)).unwrap_or(u32::MAX);
         let collection = self.collection()?;
-        let mut cursor = collection.find(filter).sort(doc! { "_id": direction }).limit(-limit).run()?;
+        let find = collection.find(filter).sort(doc! { "_id": direction });
+        let mut cursor = find.limit(i64::try_from(limit).unwrap_or(i64::MAX)).batch_size(batch_size).run()?;
         let mut held = held;
         while cursor.advance()? {
             let document = cursor.current().as_bytes();
@@ -146,6 +154,7 @@ impl MongoStore {
             }
             batch.documents.extend_from_slice(document);
             held += 1;
+            self.document_bytes.store(batch.documents.len() / held, Relaxed);
         }
         Ok(held)
     }

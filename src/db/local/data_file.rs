@@ -185,28 +185,40 @@ impl Held {
         self.length = length;
         self.on_disk = self.on_disk.min(length);
         self.blocks.split_off(&length.div_ceil(BLOCK_BYTES));
+        if let Some(last) = self.blocks.get_mut(&(length / BLOCK_BYTES)) {
+            last[(length % BLOCK_BYTES) as usize..].fill(0);
+        }
     }
 
     /// The header last and by itself: as long as it is not there, the file is what it was, or says that it is being
     /// created.
     fn write_to(&self, file: &File) -> io::Result<()> {
         let length = file.metadata()?.len();
-        if length == 0 {
+        if self.on_disk < length {
+            set_len(file, self.on_disk)?;
+        }
+        if self.on_disk == 0 {
             write_all_at(file, BEING_CREATED, 0)?;
             sync_data(file)?;
         }
-        if length != self.length {
+        if self.on_disk != self.length {
             set_len(file, self.length)?;
         }
-        for (number, block) in self.blocks.range(1..) {
-            write_all_at(file, &**block, number * BLOCK_BYTES)?;
+        for (&number, block) in self.blocks.range(1..) {
+            self.write_block(file, number, &**block)?;
         }
         sync_data(file)?;
         if let Some(header) = self.blocks.get(&0) {
-            write_all_at(file, &**header, 0)?;
+            self.write_block(file, 0, &**header)?;
             sync_data(file)?;
         }
         Ok(())
+    }
+
+    fn write_block(&self, file: &File, number: u64, block: &[u8]) -> io::Result<()> {
+        let start = number * BLOCK_BYTES;
+        let used = (self.length - start).min(BLOCK_BYTES) as usize;
+        write_all_at(file, &block[..used], start)
     }
 }
 
@@ -251,5 +263,88 @@ pub(super) mod faults {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Write(usize, Vec<u8>),
+        SetLength(usize),
+    }
+
+    /// Offsets and lengths around the borders of blocks, in a file of up to four of them.
+    fn position() -> impl Strategy<Value = usize> {
+        (0..4_usize, prop_oneof![0..5_usize, 4090..4096_usize])
+            .prop_map(|(block, within)| block * BLOCK_BYTES as usize + within)
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            (position(), vec(1_u8.., 1..5000)).prop_map(|(offset, data)| Change::Write(offset, data)),
+            position().prop_map(Change::SetLength),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+        #[test]
+        fn a_held_file_reads_as_if_it_were_written_and_then_is(
+            before in vec(any::<u8>(), 0..10_000),
+            changes in vec(change(), 0..8),
+            reads in vec((position(), 1..5000_usize), 1..8),
+        ) {
+            let path = NamedTempFile::new().unwrap().into_temp_path();
+            fs::write(&path, &before).unwrap();
+            let file = Arc::new(fs::File::options().read(true).write(true).open(&path).unwrap());
+            let data_file = DataFile::held(&file).unwrap();
+            let mut expected = before.clone();
+            for change in changes {
+                match change {
+                    Change::Write(offset, data) => {
+                        data_file.write(offset as u64, &data).unwrap();
+                        expected.resize(expected.len().max(offset + data.len()), 0);
+                        expected[offset..offset + data.len()].copy_from_slice(&data);
+                    }
+                    Change::SetLength(length) => {
+                        data_file.set_len(length as u64).unwrap();
+                        expected.resize(length, 0);
+                    }
+                }
+            }
+            // As redb's header, which every new file gets.
+            data_file.write(0, &[1; 320]).unwrap();
+            expected.resize(expected.len().max(320), 0);
+            expected[..320].fill(1);
+            data_file.sync_data().unwrap();
+            prop_assert_eq!(&fs::read(&path).unwrap(), &before);
+            check_reads(&data_file, &expected, &reads)?;
+            data_file.release().unwrap();
+            check_reads(&data_file, &expected, &reads)?;
+            prop_assert_eq!(fs::read(&path).unwrap(), expected);
+        }
+    }
+
+    fn check_reads(data_file: &DataFile, expected: &[u8], reads: &[(usize, usize)]) -> Result<(), TestCaseError> {
+        prop_assert_eq!(data_file.len().unwrap(), expected.len() as u64);
+        for &(offset, length) in reads {
+            let mut out = vec![0; length];
+            let read = data_file.read(offset as u64, &mut out);
+            match expected.get(offset..offset + length) {
+                Some(expected) => prop_assert_eq!(out, expected),
+                None => prop_assert_eq!(read.unwrap_err().kind(), io::ErrorKind::UnexpectedEof),
+            }
+        }
+        Ok(())
     }
 }
