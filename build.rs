@@ -5,8 +5,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=TWO_TIER_COMMIT");
-    println!("cargo::rerun-if-changed=.git/HEAD");
-    println!("cargo::rerun-if-changed=.git/refs");
+    println!("cargo::rerun-if-changed=.git/logs/HEAD");
     let commit = env::var("TWO_TIER_COMMIT").ok().or_else(head);
     println!("cargo::rustc-env=TWO_TIER_COMMIT={}", commit.as_deref().unwrap_or("unknown commit"));
 }

@@ -33,8 +33,15 @@ pub(crate) struct Config {
 /// Where documents are stored.
 #[derive(Debug)]
 pub(crate) enum StoreConfig {
-    Mongo { uri: Secret, collection: String },
-    Local { file: PathBuf },
+    /// `setting` is where the URI was found.
+    Mongo {
+        setting: &'static str,
+        uri: Secret,
+        collection: String,
+    },
+    Local {
+        file: PathBuf,
+    },
 }
 
 /// Text that is never printed.
@@ -174,7 +181,9 @@ pub(crate) fn table() -> String {
         .collect()
 }
 
-pub(crate) const MONGODB_URI: &str = "MONGODB_URI";
+const MONGODB_URI: &str = "MONGODB_URI";
+/// A slip of the pen that older deployments have come to depend on.
+const OLDER_MONGODB_URI: &str = "MONOGODB_URI";
 const PORT: &str = "a port, a number from 0 to 65535";
 
 /// The variable's value, else its default from the table.
@@ -208,15 +217,12 @@ fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingErr
 }
 
 fn store(lookup: Lookup) -> Result<StoreConfig, SettingError> {
-    // The second name is a slip of the pen that older deployments have come to depend on.
-    let uri = match secret_value(MONGODB_URI, lookup)? {
-        Some(uri) => Some(uri),
-        None => secret_value("MONOGODB_URI", lookup)?,
-    };
-    Ok(match uri {
-        Some(uri) => StoreConfig::Mongo { uri, collection: value("COLLECTION", lookup)? },
-        None => StoreConfig::Local { file: value("DATA_FILE", lookup)?.into() },
-    })
+    for setting in [MONGODB_URI, OLDER_MONGODB_URI] {
+        if let Some(uri) = secret_value(setting, lookup)? {
+            return Ok(StoreConfig::Mongo { setting, uri, collection: value("COLLECTION", lookup)? });
+        }
+    }
+    Ok(StoreConfig::Local { file: value("DATA_FILE", lookup)?.into() })
 }
 
 fn api_token(lookup: Lookup) -> Result<Option<Secret>, SettingError> {

@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use bson::RawDocumentBuf;
 
-use crate::config::{Config, MONGODB_URI, SettingError, StoreConfig};
+use crate::config::{Config, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
-use crate::group::Unanswered;
+use crate::group::{Ticket, Unanswered};
 use crate::log;
 use crate::metrics::Metrics;
 use calls::{Inserts, Lookups, Pages, Pings};
@@ -63,7 +63,7 @@ struct Batch {
     more: bool,
 }
 
-/// Why one document was not stored, though others of the same call may have been.
+/// Why a document was not stored, though others of the same call may have been.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refusal {
     /// Its `_id` is taken.
@@ -72,7 +72,7 @@ pub(crate) enum Refusal {
     Conflict(String),
     /// The store cannot hold it; says what in it.
     Unsupported(String),
-    /// The store failed on it.
+    /// The store failed, on it or on the whole command.
     Failed(StoreError),
 }
 
@@ -89,14 +89,6 @@ pub(crate) enum StoreError {
     Unsupported(String),
     /// Waiting does not help.
     Failed(String),
-}
-
-/// What came of inserting documents.
-pub(crate) struct Inserted {
-    /// For each document that the store was asked to take, in their order.
-    pub(crate) answers: Vec<Result<(), Refusal>>,
-    /// Why the store was not asked, or did not answer, for those behind them.
-    pub(crate) failure: Option<StoreError>,
 }
 
 type Answers = Result<Vec<Result<(), Refusal>>, StoreError>;
@@ -116,12 +108,12 @@ pub(crate) struct Db {
 impl Db {
     pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, SettingError> {
         let (store, place): (Arc<dyn Store>, String) = match &config.store {
-            StoreConfig::Mongo { uri, collection } => {
+            StoreConfig::Mongo { setting, uri, collection } => {
                 let store = MongoStore::new(uri, collection, metrics.clone())
-                    .map_err(|problem| SettingError::new(MONGODB_URI, problem))?;
+                    .map_err(|problem| SettingError::new(*setting, problem))?;
                 if store.has_placeholder_password() {
                     log::warning(format_args!(
-                        "the password in {MONGODB_URI} is a placeholder that everybody knows; set one of your own"
+                        "the password in {setting} is a placeholder that everybody knows; set one of your own"
                     ));
                 }
                 let place = store.place();
@@ -152,54 +144,89 @@ impl Db {
         &self.place
     }
 
-    /// Stores each of the documents or says why not.
-    pub(crate) fn insert(&self, documents: Vec<Document>, deadline: Instant) -> Inserted {
-        let mut inserted = Inserted { answers: Vec::with_capacity(documents.len()), failure: None };
+    /// Begins to store the documents, in as many commands as it takes.
+    pub(crate) fn begin_insert(&self, documents: Vec<Document>) -> PendingInsert<'_> {
         let mut documents = documents.into_iter().peekable();
+        let mut commands = Vec::new();
         while documents.peek().is_some() {
-            match self.insert_some(calls::take_command(&mut documents), deadline) {
-                Ok(answers) => inserted.answers.extend(answers),
-                Err(error) => {
-                    inserted.failure = Some(error);
-                    break;
-                }
-            }
+            let command = calls::take_command(&mut documents);
+            commands.push((command.len(), self.inserts.begin(command)));
         }
-        inserted
+        PendingInsert { commands, health: &self.writes }
     }
 
-    fn insert_some(&self, documents: Vec<Document>, deadline: Instant) -> Answers {
-        let answers = match self.inserts.call(documents, deadline) {
-            Ok(answers) => answers,
-            Err(Unanswered::NotStarted) => Err(StoreError::Unavailable(
-                "The database did not get to it in time, and nothing was stored.".to_owned(),
-            )),
-            Err(Unanswered::Unknown) => Err(StoreError::Unknown("The database did not answer in time.".to_owned())),
-        };
-        self.writes.note(answers)
-    }
-
-    pub(crate) fn page(&self, query: PageQuery, layout: Layout, deadline: Instant) -> Result<Arc<Page>, StoreError> {
-        self.read(self.pages.call((query, layout), deadline))
+    /// Begins to read a page.
+    pub(crate) fn begin_page(&self, query: PageQuery, layout: Layout) -> PendingPage<'_> {
+        PendingPage { ticket: self.pages.begin((query, layout)), health: &self.reads }
     }
 
     /// One document as Extended JSON.
     pub(crate) fn get(&self, id: DocumentId, deadline: Instant) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.read(self.lookups.call(id, deadline))
+        read(&self.reads, self.lookups.call(id, deadline))
     }
 
     pub(crate) fn ping(&self, deadline: Instant) -> Result<(), StoreError> {
-        self.read(self.pings.call((), deadline))
-    }
-
-    /// A read that was not answered has changed nothing, whether it was started or not.
-    fn read<A>(&self, answer: Result<Result<A, StoreError>, Unanswered>) -> Result<A, StoreError> {
-        let unanswered = || StoreError::Unavailable("The database did not answer in time.".to_owned());
-        self.reads.note(answer.unwrap_or_else(|_| Err(self.reads.reason().unwrap_or_else(unanswered))))
+        read(&self.reads, self.pings.call((), deadline))
     }
 }
 
+/// Documents on their way into the store.
+pub(crate) struct PendingInsert<'a> {
+    /// How many documents each has, and the ticket for what becomes of them.
+    commands: Vec<(usize, Ticket<Vec<Document>, Answers>)>,
+    health: &'a Health,
+}
+
+impl PendingInsert<'_> {
+    /// What became of each document, in their order.
+    pub(crate) fn wait(self, deadline: Instant) -> Vec<Result<(), Refusal>> {
+        let mut answers = Vec::new();
+        for (length, ticket) in self.commands {
+            let outcome = ticket.wait(deadline).unwrap_or_else(|unanswered| Err(unanswered.into()));
+            match self.health.note(outcome) {
+                Ok(command) => answers.extend(command),
+                Err(error) => answers.extend(vec![Err(Refusal::Failed(error)); length]),
+            }
+        }
+        answers
+    }
+}
+
+impl From<Unanswered> for StoreError {
+    /// Of a write.
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotStarted => {
+                StoreError::Unavailable("The database did not get to it in time, and nothing was stored.".to_owned())
+            }
+            Unanswered::Unknown => StoreError::Unknown("The database did not answer in time.".to_owned()),
+        }
+    }
+}
+
+/// A page on its way out of the store.
+pub(crate) struct PendingPage<'a> {
+    ticket: Ticket<(PageQuery, Layout), Result<Arc<Page>, StoreError>>,
+    health: &'a Health,
+}
+
+impl PendingPage<'_> {
+    pub(crate) fn wait(self, deadline: Instant) -> Result<Arc<Page>, StoreError> {
+        read(self.health, self.ticket.wait(deadline))
+    }
+}
+
+/// A read that was not answered has changed nothing, whether it was started or not.
+fn read<A>(health: &Health, answer: Result<Result<A, StoreError>, Unanswered>) -> Result<A, StoreError> {
+    let unanswered = || StoreError::Unavailable("The database did not answer in time.".to_owned());
+    health.note(answer.unwrap_or_else(|_| Err(health.reason().unwrap_or_else(unanswered))))
+}
+
 impl PageQuery {
+    pub(crate) fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
     pub(crate) fn new(after: Option<DocumentId>, order: Order, limit: usize) -> Self {
         Self { after, order, limit, max_bytes: MAX_PAGE_BYTES }
     }

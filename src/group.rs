@@ -51,7 +51,7 @@ pub(crate) struct Group<Q, A> {
     is_off: bool,
 }
 
-struct Shared<Q, A> {
+pub(crate) struct Shared<Q, A> {
     name: &'static str,
     rules: Rules<Q>,
     run: Box<Run<Q, A>>,
@@ -77,7 +77,7 @@ struct Pending<Q, A> {
 }
 
 /// Where one caller waits for its answer.
-struct Slot<A> {
+pub(crate) struct Slot<A> {
     outcome: Mutex<Option<Outcome<A>>>,
     answered: Condvar,
 }
@@ -106,16 +106,39 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Group<Q, A> {
 
     /// Has `request` answered by `deadline`, alone or together with others.
     pub(crate) fn call(&self, request: Q, deadline: Instant) -> Result<A, Unanswered> {
+        self.begin(request).wait(deadline)
+    }
+
+    /// Asks now; the ticket is for the answer.
+    pub(crate) fn begin(&self, request: Q) -> Ticket<Q, A> {
         if self.is_off {
             let answer = (self.shared.run)(vec![request], 1).pop();
-            return answer.ok_or(Unanswered::Unknown);
+            return Ticket::Answered(answer.ok_or(Unanswered::Unknown));
         }
-        let slot = self.shared.submit(request)?;
+        match self.shared.submit(request) {
+            Ok(slot) => Ticket::Waiting { shared: self.shared.clone(), slot },
+            Err(unanswered) => Ticket::Answered(Err(unanswered)),
+        }
+    }
+}
+
+/// Stands for an answer to come, or holds the one that there is already.
+pub(crate) enum Ticket<Q, A> {
+    Waiting { shared: Arc<Shared<Q, A>>, slot: Arc<Slot<A>> },
+    Answered(Result<A, Unanswered>),
+}
+
+impl<Q: Send + 'static, A: Clone + Send + 'static> Ticket<Q, A> {
+    pub(crate) fn wait(self, deadline: Instant) -> Result<A, Unanswered> {
+        let (shared, slot) = match self {
+            Ticket::Waiting { shared, slot } => (shared, slot),
+            Ticket::Answered(answer) => return answer,
+        };
         if !slot.wait_until(deadline.min(Instant::now() + STUCK_AFTER)) {
-            self.shared.relieve(&slot);
+            shared.relieve(&slot);
             slot.wait_until(deadline);
         }
-        let withdrawn = !slot.is_answered() && self.shared.withdraw(&slot);
+        let withdrawn = !slot.is_answered() && shared.withdraw(&slot);
         match slot.take() {
             Some(Outcome::Answer(answer)) => Ok(answer),
             None if withdrawn => Err(Unanswered::NotStarted),

@@ -198,6 +198,11 @@ impl Problem {
         self
     }
 
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

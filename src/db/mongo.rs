@@ -68,7 +68,7 @@ impl MongoStore {
     /// Checks the URI; nothing is sent yet. The error says what is wrong with it and has no password in it.
     pub(super) fn new(uri: &Secret, collection: &str, metrics: Arc<Metrics>) -> Result<Self, String> {
         let failure = Failure::hiding_password_of(uri.expose());
-        let address = ConnectionString::parse(uri.expose()).map_err(|error| failure.uri_problem(&error))?;
+        let address = ConnectionString::parse(uri.expose()).map_err(|_| failure.uri_problem(uri.expose()))?;
         let Some(database) = address.default_database.clone().filter(|name| !name.is_empty()) else {
             return Err("the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned());
         };

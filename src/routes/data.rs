@@ -7,7 +7,7 @@ use tiny_http::Request;
 
 use super::target::{Target, decode_id, encode_id};
 use super::{App, deadline, negotiation};
-use crate::db::{Db, Inserted, Layout, Order, PageQuery, Refusal};
+use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal};
 use crate::document::{Document, DocumentId};
 use crate::guard;
 use crate::json::{self, Documents, JsonError};
@@ -42,7 +42,7 @@ impl App {
 
     fn page(&self, query: PageQuery) -> Result<Response, Problem> {
         let (limit, order) = (query.limit, query.order);
-        let page = self.db.page(query, Layout::Array, deadline())?;
+        let page = self.db.begin_page(query, Layout::Array).wait(deadline())?;
         let response =
             Response { status: 200, headers: Vec::new(), content_type: JSON, body: Body::Shared(page.text.clone()) };
         Ok(match &page.next {
@@ -62,19 +62,10 @@ impl App {
     /// The documents as lines, a batch at a time, so that memory does not grow with the collection. The first batch is
     /// read before the answer begins: a database that is down is a 503, not a broken stream.
     fn export(&self, query: PageQuery, limit: usize) -> Result<Response, Problem> {
-        let mut export = Export { db: self.db.clone(), query, left: limit };
-        let first = export.next_batch()?;
-        let write_body = move |out: &mut dyn Write| -> io::Result<()> {
-            let mut batch = Some(first);
-            while let Some(text) = batch {
-                out.write_all(&text)?;
-                batch = match export.left {
-                    0 => None,
-                    _ => Some(export.next_batch().map_err(|_| io::ErrorKind::Other)?),
-                };
-            }
-            Ok(())
-        };
+        let query = query.with_limit(limit.min(EXPORT_BATCH));
+        let first = self.db.begin_page(query.clone(), Layout::Lines).wait(deadline())?;
+        let db = self.db.clone();
+        let write_body = move |out: &mut dyn Write| write_export(&db, query, limit, first, out);
         Ok(Response {
             status: 200,
             headers: Vec::new(),
@@ -145,16 +136,16 @@ impl App {
             Documents::Many(documents) => (documents, false),
         };
         let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
-        let inserted = self.db.insert(documents, deadline());
+        let answers = self.db.begin_insert(documents).wait(deadline());
+        if is_single && let (Some(Err(refusal)), [id]) = (answers.first(), ids.as_slice()) {
+            return Err(problem_of_refusal(refusal, id));
+        }
         let stored: Vec<&DocumentId> =
-            ids.iter().zip(&inserted.answers).filter_map(|(id, answer)| answer.is_ok().then_some(id)).collect();
-        if let Some(problem) = problem_of(&inserted, &ids) {
-            return Err(match is_single {
-                true => problem,
-                false => {
-                    problem.with_member("inserted", &stored.len().to_string()).with_member("ids", &ids_as_json(&stored))
-                }
-            });
+            ids.iter().zip(&answers).filter_map(|(id, answer)| answer.is_ok().then_some(id)).collect();
+        if let Some(problem) = problem_of_some(&answers, &ids) {
+            return Err(problem
+                .with_member("inserted", &stored.len().to_string())
+                .with_member("ids", &ids_as_json(&stored)));
         }
         let body = format!("{{\"inserted\":{},\"ids\":{}}}\n", stored.len(), ids_as_json(&stored));
         let response = Response::new(201, JSON, body);
@@ -165,24 +156,22 @@ impl App {
     }
 }
 
-/// What an export has yet to read.
-struct Export {
-    db: Arc<Db>,
-    query: PageQuery,
-    /// In documents; 0 when the last batch was the last one.
-    left: usize,
-}
-
-impl Export {
-    fn next_batch(&mut self) -> Result<Arc<[u8]>, Problem> {
-        self.query.limit = self.left.min(EXPORT_BATCH);
-        let page = self.db.page(self.query.clone(), Layout::Lines, deadline())?;
-        self.left = match page.next {
-            Some(_) => self.left - page.documents,
-            None => 0,
+/// Writes an export from its first batch on. While one batch is being sent the next one is being read.
+fn write_export(db: &Db, mut query: PageQuery, limit: usize, first: Arc<Page>, out: &mut dyn Write) -> io::Result<()> {
+    let mut left = limit;
+    let mut page = first;
+    loop {
+        left -= page.documents.min(left);
+        query.after = page.next.clone();
+        query.limit = left.min(EXPORT_BATCH);
+        let is_last = query.after.is_none() || left == 0;
+        let ahead = (!is_last).then(|| db.begin_page(query.clone(), Layout::Lines));
+        out.write_all(&page.text)?;
+        page = match ahead {
+            // The answer has begun, so all that is left to say is that it is not whole.
+            Some(ahead) => ahead.wait(deadline()).map_err(|_| io::ErrorKind::Other)?,
+            None => return Ok(()),
         };
-        self.query.after = page.next.clone();
-        Ok(page.text.clone())
     }
 }
 
@@ -195,41 +184,27 @@ impl From<JsonError> for Problem {
     }
 }
 
-/// What to say of documents that were not stored; nothing if all were.
-fn problem_of(inserted: &Inserted, ids: &[DocumentId]) -> Option<Problem> {
-    if let Some(error) = &inserted.failure {
-        return Some(error.clone().into());
-    }
-    let refusals: Vec<(usize, &Refusal)> = inserted
-        .answers
+/// What to say of an array of which some documents were not stored; nothing if all were.
+fn problem_of_some(answers: &[Result<(), Refusal>], ids: &[DocumentId]) -> Option<Problem> {
+    let problems: Vec<(usize, Problem)> = answers
         .iter()
+        .zip(ids)
         .enumerate()
-        .filter_map(|(index, answer)| Some((index, answer.as_ref().err()?)))
+        .filter_map(|(index, (answer, id))| Some((index, problem_of_refusal(answer.as_ref().err()?, id))))
         .collect();
-    let &(index, first) = refusals.first()?;
-    let first = problem_of_refusal(first, &ids[index]);
-    if ids.len() == 1 {
-        return Some(first);
-    }
-    let problems: Vec<(usize, Problem)> = refusals
-        .iter()
-        .take(MAX_ERRORS)
-        .map(|&(index, refusal)| (index, problem_of_refusal(refusal, &ids[index])))
-        .collect();
-    let status = match problems.iter().any(|(_, problem)| problem.status == 409) {
-        true => 409,
-        false => first.status,
-    };
+    // A failure of the database weighs most, then a conflict: the answer has one status.
+    let (_, worst) = problems.iter().max_by_key(|(_, problem)| problem.status)?;
     let detail = format!(
         "{} of {} documents were not stored, for the reasons under errors; the others were.",
-        refusals.len(),
+        problems.len(),
         ids.len()
     );
     let errors: Vec<String> = problems
         .iter()
+        .take(MAX_ERRORS)
         .map(|(index, problem)| format!("{{\"index\":{index},\"detail\":{}}}", json_string(problem.detail())))
         .collect();
-    Some(Problem::new(status, detail).with_member("errors", &format!("[{}]", errors.join(","))))
+    Some(worst.clone().with_detail(detail).with_member("errors", &format!("[{}]", errors.join(","))))
 }
 
 pub(super) fn problem_of_refusal(refusal: &Refusal, id: &DocumentId) -> Problem {

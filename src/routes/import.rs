@@ -6,7 +6,7 @@ use tiny_http::Request;
 
 use super::data::problem_of_refusal;
 use super::{App, deadline};
-use crate::db::Refusal;
+use crate::db::{PendingInsert, Refusal};
 use crate::document::{Document, DocumentId};
 use crate::guard;
 use crate::json;
@@ -23,7 +23,7 @@ const LINE_FACTOR: usize = 6;
 
 impl App {
     pub(super) fn import(&self, request: &mut Request) -> Result<Response, Problem> {
-        let mut import = Import { app: self, batch: Vec::new(), batch_bytes: 0, stored: 0 };
+        let mut import = Import { app: self, batch: Batch::default(), batch_bytes: 0, in_flight: None, stored: 0 };
         match import.run(request) {
             Ok(()) => {
                 let body = format!("{{\"inserted\":{}}}\n", import.stored);
@@ -36,13 +36,24 @@ impl App {
 
 struct Import<'a> {
     app: &'a App,
-    /// Documents to be stored, each with the number of its line.
-    batch: Vec<(u64, Document)>,
+    /// Documents to be stored next.
+    batch: Batch,
     /// In bytes of BSON.
     batch_bytes: usize,
+    /// The batch that is being stored while the next one is being read.
+    in_flight: Option<(Lines, PendingInsert<'a>)>,
     /// Documents that are stored.
     stored: u64,
 }
+
+/// Documents, and the line and the `_id` of each.
+#[derive(Default)]
+struct Batch {
+    lines: Lines,
+    documents: Vec<Document>,
+}
+
+type Lines = Vec<(u64, DocumentId)>;
 
 impl Import<'_> {
     fn run(&mut self, request: &mut Request) -> Result<(), Problem> {
@@ -60,11 +71,12 @@ impl Import<'_> {
                     return Err(self.stop(413, number, &detail));
                 }
                 Ok(_) => self.take_line(number, &line)?,
-                Err(error) => return Err(self.broken_off(&error)),
+                // What had come whole is stored, as after a bad line.
+                Err(error) => return Err(self.store_all().err().unwrap_or_else(|| guard::body_problem(&error))),
             }
             line.shrink_to(READ_BUFFER);
         }
-        self.store_batch()
+        self.store_all()
     }
 
     fn take_line(&mut self, number: u64, line: &[u8]) -> Result<(), Problem> {
@@ -80,16 +92,17 @@ impl Import<'_> {
             }
         };
         self.batch_bytes += document.raw().as_bytes().len();
-        self.batch.push((number, document));
-        if self.batch.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
-            self.store_batch()?;
+        self.batch.lines.push((number, document.id()));
+        self.batch.documents.push(document);
+        if self.batch.documents.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
+            self.send_batch()?;
         }
         Ok(())
     }
 
     /// Stores what came before a line that cannot be stored, and says so.
     fn stop(&mut self, status: u16, number: u64, detail: &str) -> Problem {
-        if let Err(problem) = self.store_batch() {
+        if let Err(problem) = self.store_all() {
             return problem;
         }
         let stored = self.stored;
@@ -100,43 +113,49 @@ impl Import<'_> {
         .with_member("line", &number.to_string())
     }
 
-    /// The connection failed: what had come whole is stored, as after a bad line.
-    fn broken_off(&mut self, error: &std::io::Error) -> Problem {
-        self.store_batch().err().unwrap_or_else(|| guard::body_problem(error))
+    fn store_all(&mut self) -> Result<(), Problem> {
+        self.send_batch()?;
+        self.await_batch()
     }
 
-    fn store_batch(&mut self) -> Result<(), Problem> {
-        let (lines, documents): (Vec<u64>, Vec<Document>) = self.batch.drain(..).unzip();
+    /// Begins to store the batch, and waits for the one before it.
+    fn send_batch(&mut self) -> Result<(), Problem> {
+        let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        if documents.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
-        let inserted = self.app.db.insert(documents, deadline());
-        let mut refusals: Vec<(u64, &Refusal, &DocumentId)> = Vec::new();
-        for ((answer, line), id) in inserted.answers.iter().zip(lines).zip(&ids) {
-            match answer {
-                Ok(()) => self.stored += 1,
-                Err(refusal) => refusals.push((line, refusal, id)),
+        let next = (!batch.documents.is_empty()).then(|| (batch.lines, self.app.db.begin_insert(batch.documents)));
+        let outcome = self.await_batch();
+        self.in_flight = next;
+        match outcome {
+            Ok(()) => Ok(()),
+            // The import ends, but not before it is known what else was stored.
+            Err(problem) => {
+                let _ = self.await_batch();
+                Err(problem)
             }
         }
-        if let Some(error) = inserted.failure {
-            return Err(error.into());
-        }
-        match refusals.first() {
-            None => Ok(()),
-            Some((line, refusal, id)) => Err(self.refused(*line, refusal, id, refusals.len())),
-        }
     }
 
-    fn refused(&self, line: u64, refusal: &Refusal, id: &DocumentId, count: usize) -> Problem {
-        let problem = problem_of_refusal(refusal, id);
-        let detail = format!(
-            "Line {line}: {} The import ends with the lines that were read with this one, of which {count} could not be \
-             stored; {} documents were stored.",
-            problem.detail(),
-            self.stored,
-        );
-        Problem::new(problem.status, detail).with_member("line", &line.to_string())
+    fn await_batch(&mut self) -> Result<(), Problem> {
+        let Some((lines, insert)) = self.in_flight.take() else {
+            return Ok(());
+        };
+        let answers = insert.wait(deadline());
+        let refused: Vec<(&(u64, DocumentId), &Refusal)> =
+            lines.iter().zip(&answers).filter_map(|(line, answer)| Some((line, answer.as_ref().err()?))).collect();
+        self.stored += (answers.len() - refused.len()) as u64;
+        match refused.first() {
+            None => Ok(()),
+            Some(((line, id), refusal)) => Err(refused_at(*line, refusal, id, refused.len())),
+        }
     }
+}
+
+fn refused_at(line: u64, refusal: &Refusal, id: &DocumentId, count: usize) -> Problem {
+    let problem = problem_of_refusal(refusal, id);
+    let detail = format!(
+        "Line {line}: {} The import ends with the lines that were read together with this one; {count} of those could \
+         not be stored.",
+        problem.detail(),
+    );
+    problem.with_detail(detail).with_member("line", &line.to_string())
 }

@@ -1,6 +1,7 @@
 //! What the driver's errors mean for a client: what to tell it, and whether something may have been stored.
 
 use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteConcernError};
+use mongodb::options::ConnectionString;
 
 use crate::db::{Refusal, StoreError};
 
@@ -29,8 +30,20 @@ impl Failure {
         Self { password: passwords(uri) }
     }
 
-    pub(super) fn uri_problem(&self, error: &Error) -> String {
-        format!("it is not a MongoDB URI: {}", self.words(error))
+    /// What is wrong with a URI. The driver quotes what it cannot read, which may be a part of the password; so its
+    /// words count only if they are about what is behind the servers.
+    pub(super) fn uri_problem(&self, uri: &str) -> String {
+        let Some((scheme, rest)) = uri.split_once("://") else {
+            return "it is not a MongoDB URI, such as mongodb://USER:PASSWORD@HOST/DATABASE".to_owned();
+        };
+        let servers = rest.rsplit_once('@').map_or(rest, |(_, servers)| servers);
+        let options = servers.find(['/', '?']).map_or("", |index| &servers[index..]);
+        match ConnectionString::parse(format!("{scheme}://localhost{options}")) {
+            Err(error) => format!("it is not a MongoDB URI: {}", self.words(&error)),
+            Ok(_) => "its user, password or host cannot be read; it is mongodb://USER:PASSWORD@HOST/DATABASE, and in \
+                      USER and PASSWORD each of : / ? # [ ] @ % has to be percent-encoded, as %40 for @"
+                .to_owned(),
+        }
     }
 
     pub(super) fn of_read(&self, error: &Error) -> StoreError {
@@ -131,14 +144,13 @@ fn reason(message: &str) -> &str {
 /// The password of a URI in all its forms, found without a parser: the URI may be one that cannot be parsed.
 fn passwords(uri: &str) -> Vec<String> {
     let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    let Some((user, _)) = rest.rsplit_once('@') else {
+    let Some((_, rest)) = rest.split_once(':') else {
         return Vec::new();
     };
-    let Some((_, password)) = user.split_once(':') else {
-        return Vec::new();
-    };
-    let decoded = crate::percent::decode(password).unwrap_or_default();
-    [password.to_owned(), decoded].into_iter().filter(|form| !form.is_empty()).collect()
+    // Each @ may be the one that ends it: it may have one that is not encoded, and so may the options.
+    let candidates = rest.match_indices('@').map(|(end, _)| &rest[..end]);
+    let forms = candidates.flat_map(|raw| [raw.to_owned(), crate::percent::decode(raw).unwrap_or_default()]);
+    forms.filter(|form| !form.is_empty()).collect()
 }
 
 /// Whether a duplicate key error is about the `_id`, whose index cannot have another name.

@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# Puts k8s.yaml on a cluster, shows that it does what README.md says, and removes it again:
+#   tests/cluster.sh            about 20 minutes, most of them the autoscaler's
+# The cluster is the one that KUBECONFIG points to; one that has an app-namespace or a mongo-namespace already is left
+# alone. It needs a default StorageClass, metrics-server, and a network that enforces policies. The image two-tier is to
+# be there, built; kind and minikube get it loaded, another cluster by the command in LOAD_IMAGE, which gets two names of
+# an image in podman's store: that there, and that in the cluster.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
+image=two-tier:$version
+# The tools of the tests: ab, and a shell with wget and nc.
+tools=httpd:2.4-alpine
+work=$(mktemp -d)
+load=
+
+app() { kubectl --namespace app-namespace "$@"; }
+mongo() { kubectl --namespace mongo-namespace "$@"; }
+client() { kubectl --namespace two-tier-test "$@"; }
+
+passed=0
+pass() { printf '%s ok: %s\n' "$(date +%T)" "$1"; passed=$((passed + 1)); }
+fail() {
+  printf '%s FAILED: %s\n' "$(date +%T)" "$1" >&2
+  { app get pods,hpa,events; mongo get pods,events; app logs --selector app.kubernetes.io/name=two-tier --tail 20; } >&2 || true
+  exit 1
+}
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+wait_for() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || fail "$what"
+    sleep 1
+  done
+  pass "$what"
+}
+finish() {
+  if [[ -n $load ]]; then kill "$load" 2>/dev/null || true; fi
+  rm -rf "$work"
+}
+trap finish EXIT
+
+for namespace in app-namespace mongo-namespace two-tier-test; do
+  if kubectl get namespace "$namespace" >/dev/null 2>&1; then
+    echo "$0: this cluster has a $namespace already" >&2
+    exit 1
+  fi
+done
+
+# --- Images ------------------------------------------------------------------------------------------------------------
+
+# make_tools: a stand-in for the tools, where no image can be pulled: this machine's ab and busybox (busybox-static).
+make_tools() {
+  local root=$work/tools container applet
+  mkdir -p "$root/bin" "$root/tmp"
+  cp "$(command -v ab)" "$(command -v busybox)" "$root/bin/"
+  ldd "$root/bin/ab" | grep -o '/[^ ]*' | while read -r library; do
+    install -D "$(readlink -f "$library")" "$root$library"
+  done
+  for applet in sh sleep wget nc pidof true; do ln -s busybox "$root/bin/$applet"; done
+  container=$(buildah from scratch)
+  buildah copy --quiet "$container" "$root" / >/dev/null
+  buildah config --env PATH=/bin "$container"
+  buildah commit --quiet --rm "$container" "docker.io/library/$tools" >/dev/null
+}
+
+if [[ -n ${LOAD_IMAGE:-} ]]; then
+  if ! podman image exists "docker.io/library/$tools" && ! podman pull --quiet "docker.io/library/$tools" >/dev/null 2>&1; then
+    make_tools
+  fi
+  # A short name is localhost/two-tier to podman, and docker.io/library/two-tier to a cluster.
+  $LOAD_IMAGE "$image" "docker.io/library/$image" >/dev/null
+  $LOAD_IMAGE "docker.io/library/$tools" "docker.io/library/$tools" >/dev/null
+else
+  case $(kubectl config current-context) in
+    kind-*) kind load docker-image "$image" --name "$(kubectl config current-context | sed 's/^kind-//')" ;;
+    minikube) minikube image load "$image" ;;
+    *) echo "$0: taking $image to be in the cluster" ;;
+  esac
+fi
+
+# --- A newcomer's order --------------------------------------------------------------------------------------------------
+
+kubectl apply --filename k8s.yaml >"$work/apply" 2>&1 || { cat "$work/apply" >&2; exit 1; }
+if grep -i warning "$work/apply" >&2; then fail "k8s.yaml is taken without a warning"; fi
+pass "k8s.yaml is taken without a warning"
+mongo rollout status statefulset/mongo --timeout 5m >/dev/null || fail "the database is there"
+pass "the database is there"
+app rollout status deployment/app --timeout 3m >/dev/null || fail "the web tier is there"
+pass "the web tier is there"
+replicas() { [[ $(app get deployment app --output jsonpath='{.status.availableReplicas}') == "$1" ]]; }
+wait_for 60 "the autoscaler keeps two web pods" replicas 2
+
+kubectl diff --filename k8s.yaml || fail "applying again would change nothing"
+before=$(kubectl get --filename k8s.yaml --output jsonpath='{.items[*].metadata.generation}')
+kubectl apply --filename k8s.yaml >/dev/null
+after=$(kubectl get --filename k8s.yaml --output jsonpath='{.items[*].metadata.generation}')
+[[ $before == "$after" ]] || fail "applying again changes nothing: generations $before, then $after"
+pass "applying again changes nothing"
+
+# --- Through the Service ---------------------------------------------------------------------------------------------------
+
+kubectl create namespace two-tier-test >/dev/null
+client apply --filename - >/dev/null <<YAML
+apiVersion: v1
+kind: Pod
+metadata:
+  name: client
+spec:
+  automountServiceAccountToken: false
+  containers:
+    - name: client
+      image: $tools
+      imagePullPolicy: IfNotPresent
+      # Something to reach, for the policies.
+      command: [sh, -c, "while true; do nc -l -p 7777 -e true; done"]
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 65532
+YAML
+client wait --for condition=Ready pod/client --timeout 3m >/dev/null || fail "the client's pod is there"
+service=http://app-service.app-namespace.svc.cluster.local
+# Without wget's own time limit: with it, Debian's crashes.
+fetch() { timeout 15 kubectl --namespace two-tier-test exec client -- wget -q -O - "$@"; }
+
+[[ $(fetch "$service/") == "Welcome to the two-tier app! The current time is: "* ]] || fail "/ welcomes"
+pass "/ welcomes"
+# busybox recognises its own Content-Type only in this case.
+stored=$(fetch --header "Content-Type: application/json" --post-data '{"_id":"ada","born":1815}' "$service/data") || true
+[[ $stored == '{"inserted":1,"ids":["ada"]}' ]] || fail "a document is stored: $stored"
+has_document() { [[ $(fetch "$service/data") == '[{"_id":"ada","born":1815}]' ]]; }
+has_document || fail "and read"
+pass "a document is stored and read"
+
+# --- Nobody notices an update or the loss of a node ------------------------------------------------------------------------
+
+# start_load: 50 clients, for as long as it takes, at most 10 minutes.
+start_load() {
+  client exec client -- ab -q -l -c 50 -t 600 -n 100000000 "$service/data" >"$work/ab" 2>&1 &
+  load=$!
+}
+# stop_load WHAT: ends ab, which then says what it counted.
+stop_load() {
+  kill -0 "$load" 2>/dev/null || fail "$1: ab gave up: $(cat "$work/ab")"
+  # shellcheck disable=SC2016 # for the shell in the pod
+  client exec client -- sh -c 'kill -INT "$(pidof ab)"'
+  wait "$load" || true
+  load=
+  grep -q '^Complete requests: ' "$work/ab" || fail "$1: ab gave up: $(cat "$work/ab")"
+  if ! grep -q '^Failed requests: *0$' "$work/ab" || grep -q '^Non-2xx' "$work/ab"; then fail "$1: $(cat "$work/ab")"; fi
+  pass "$1: $(sed -n 's/^Complete requests: */requests: /p' "$work/ab"), none failed"
+}
+
+start_load
+app rollout restart deployment/app >/dev/null
+app rollout status deployment/app --timeout 5m >/dev/null || fail "the update ends"
+# The last old pod still drains.
+drained() { [[ $(app get pods --no-headers | grep -c Terminating) == 0 ]]; }
+wait_for 60 "the update has ended" drained
+stop_load "a rolling update under 50 clients"
+
+evict() {
+  app create --raw "/api/v1/namespaces/app-namespace/pods/$1/eviction" --filename - <<JSON
+{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "$1", "namespace": "app-namespace"}}
+JSON
+}
+start_load
+# As `kubectl drain` does it: each pod, as soon as the PodDisruptionBudget lets it go.
+for pod in $(app get pods --output jsonpath='{.items[*].metadata.name}'); do
+  wait_for 120 "$pod is evicted" evict "$pod"
+done
+wait_for 90 "the evicted pods are gone" drained
+stop_load "an eviction of every web pod under 50 clients"
+
+start_load
+scaled_out() { (($(app get deployment app --output jsonpath='{.spec.replicas}') > 2)); }
+wait_for 240 "the autoscaler adds web pods under load" scaled_out
+stop_load "growing under 50 clients"
+
+# --- Data -----------------------------------------------------------------------------------------------------------------
+
+mongo delete pod mongo-0 >/dev/null
+mongo wait --for condition=Ready pod/mongo-0 --timeout 5m >/dev/null || fail "the database comes back"
+wait_for 60 "the document survives the database's pod" has_document
+app delete pod --all >/dev/null
+app rollout status deployment/app --timeout 3m >/dev/null || fail "the web tier comes back"
+wait_for 60 "and every web pod" has_document
+
+# --- Policies ---------------------------------------------------------------------------------------------------------------
+
+database=mongo-service.mongo-namespace.svc.cluster.local
+api=kubernetes.default.svc.cluster.local
+web_pod=$(app get pods --field-selector status.phase=Running --output jsonpath='{.items[0].metadata.name}')
+web_address=$(app get pod "$web_pod" --output jsonpath='{.status.podIP}')
+client_address=$(client get pod client --output jsonpath='{.status.podIP}')
+
+from_stranger() { client exec client -- nc -w 3 "$1" "$2" -e true; }
+wait_for 10 "a stranger reaches the application" from_stranger "$web_address" 8080
+if from_stranger "$web_address" 9090 2>/dev/null; then fail "a stranger does not reach the operations port"; fi
+pass "a stranger does not reach the operations port"
+if from_stranger "$database" 27017 2>/dev/null; then fail "a stranger does not reach the database"; fi
+pass "a stranger does not reach the database"
+# Else what the web tier does not reach would show nothing.
+wait_for 10 "a stranger reaches the API server" from_stranger "$api" 443
+wait_for 10 "and its own port" from_stranger "$client_address" 7777
+
+# From inside a web pod: a container with a shell, for debugging, put into it.
+app debug "$web_pod" --image "$tools" --image-pull-policy IfNotPresent --container inside --profile restricted -- sleep 600 \
+  >/dev/null 2>&1
+from_web() { app exec "$web_pod" --container inside -- nc -w 3 "$1" "$2" -e true; }
+# Which shows that it resolves names as well.
+wait_for 60 "the web tier reaches the database" from_web "$database" 27017
+if from_web "$api" 443 2>/dev/null; then fail "the web tier does not reach the API server"; fi
+pass "the web tier does not reach the API server"
+if from_web "$client_address" 7777 2>/dev/null; then fail "the web tier does not reach another namespace's pods"; fi
+pass "the web tier does not reach another namespace's pods"
+
+# --- The end -----------------------------------------------------------------------------------------------------------------
+
+wait_for 1200 "the autoscaler takes the added pods away" replicas 2
+kubectl delete --filename k8s.yaml --timeout 5m >/dev/null || fail "everything can be removed"
+gone() { ! kubectl get namespace "$1"; }
+wait_for 120 "app-namespace is gone" gone app-namespace
+wait_for 120 "mongo-namespace is gone, and the data with it" gone mongo-namespace
+client delete pod client --now >/dev/null
+kubectl delete namespace two-tier-test >/dev/null
+
+echo "$passed passed, 0 failed"
