@@ -16,6 +16,7 @@ use mongodb::error::{ErrorKind, Result as MongoResult};
 use mongodb::event::EventHandler;
 use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString, HostInfo, WriteConcern};
+use mongodb::results::InsertManyResult;
 use mongodb::sync::{Client, Collection};
 
 use super::{Batch, Order, PageQuery, Refusal, Store, StoreError};
@@ -129,6 +130,26 @@ impl MongoStore {
         Ok(self.client()?.database(&self.database).collection(&self.collection))
     }
 
+    /// A server by itself has no retryable writes. But where every `_id` is of our own making, a second command can store
+    /// nothing twice, and so an idle connection that somebody has cut costs nobody an answer.
+    fn insert_twice_if_broken_off(&self, documents: &[Document]) -> MongoResult<InsertManyResult> {
+        let first = self.insert_once(documents);
+        let is_broken_off = matches!(&first, Err(error) if matches!(*error.kind, ErrorKind::Io(_)));
+        if !is_broken_off || !documents.iter().all(Document::id_is_generated) {
+            return first;
+        }
+        match self.insert_once(documents) {
+            Err(error) if matches!(*error.kind, ErrorKind::InsertMany(_)) => Err(error),
+            // Whatever befell the second command, the first one may have arrived.
+            Err(_) => first,
+            stored => stored,
+        }
+    }
+
+    fn insert_once(&self, documents: &[Document]) -> MongoResult<InsertManyResult> {
+        self.collection()?.insert_many(documents.iter().map(Document::raw)).ordered(false).run()
+    }
+
     /// Appends what `filter` finds to `batch` until it is full by `query`'s limits; says how many documents it holds.
     fn find(&self, filter: Filter, query: &PageQuery, held: usize, batch: &mut Batch) -> MongoResult<usize> {
         let direction = match query.order {
@@ -199,11 +220,8 @@ impl MongoStore {
 
 impl Store for MongoStore {
     fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
-        let outcome = self
-            .collection()
-            .and_then(|collection| collection.insert_many(documents.iter().map(Document::raw)).ordered(false).run());
         let mut answers = vec![Ok(()); documents.len()];
-        let Err(error) = outcome else {
+        let Err(error) = self.insert_twice_if_broken_off(documents) else {
             return Ok(answers);
         };
         let ErrorKind::InsertMany(failures) = &*error.kind else {

@@ -194,8 +194,12 @@ fn problem_of_some(answers: &[Result<(), Refusal>], ids: &[DocumentId]) -> Optio
         .collect();
     // A failure of the database weighs most, then a conflict: the answer has one status.
     let (_, worst) = problems.iter().max_by_key(|(_, problem)| problem.status)?;
+    // What befell the whole command is said once.
+    if problems.len() == ids.len() && problems.iter().all(|(_, problem)| problem.detail() == worst.detail()) {
+        return Some(worst.clone());
+    }
     let detail = format!(
-        "{} of {} documents were not stored, for the reasons under errors; the others were.",
+        "{} of {} documents were not stored, or not for certain, for the reasons under errors; the others were.",
         problems.len(),
         ids.len()
     );

@@ -89,6 +89,9 @@ impl Failure {
                 StoreError::Unavailable(format!("MongoDB refused this server's user or password: {words}."))
             }
             ErrorKind::Io(_) => StoreError::Unknown(format!("The connection to MongoDB broke: {words}.")),
+            ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) => {
+                StoreError::Unknown(format!("MongoDB's answer makes no sense: {words}."))
+            }
             ErrorKind::Command(command) => match command.code {
                 code::AUTHENTICATION_FAILED => {
                     StoreError::Unavailable(format!("MongoDB refused this server's user or password: {words}."))
