@@ -133,6 +133,12 @@ impl Config {
     fn read(lookup: Lookup) -> Result<Self, SettingError> {
         let host = value("HOST", lookup)?;
         let duration = |name| parse(name, lookup, "a time such as 500ms, 10s or 2min", parse_duration);
+        // To a socket, and to a client, no time at all is no limit or no service.
+        let limit = |name| {
+            parse(name, lookup, "a time such as 500ms, 10s or 2min, and not 0", |text| {
+                parse_duration(text).filter(|duration| !duration.is_zero())
+            })
+        };
         Ok(Self {
             address: resolve(&host, parse("PORT", lookup, PORT, |text| text.parse().ok())?)?,
             ops_address: resolve(&host, parse("OPS_PORT", lookup, PORT, |text| text.parse().ok())?)?,
@@ -143,11 +149,11 @@ impl Config {
                     text.parse().ok().filter(|count| (1..=100_000).contains(count))
                 })?,
                 incoming: guard::Limits {
-                    head: duration("HEAD_TIMEOUT")?,
+                    head: limit("HEAD_TIMEOUT")?,
                     body: duration("BODY_TIMEOUT")?,
-                    idle: duration("IDLE_TIMEOUT")?,
+                    idle: limit("IDLE_TIMEOUT")?,
                 },
-                send: duration("SEND_TIMEOUT")?,
+                send: limit("SEND_TIMEOUT")?,
             },
             max_body: parse("MAX_BODY", lookup, "a size from 1KiB to 16MiB, such as 65536, 512KiB or 4MiB", |text| {
                 parse_size(text).filter(|size| (1 << 10..=16 << 20).contains(size))

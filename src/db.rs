@@ -36,7 +36,8 @@ trait Store: Send + Sync {
     /// The documents after `query.after` in the order of `_id`, up to about the limits, but one if there is one.
     fn page(&self, query: &PageQuery) -> Result<Batch, StoreError>;
 
-    fn get(&self, id: &DocumentId) -> Result<Option<RawDocumentBuf>, StoreError>;
+    /// The documents with these `_id`s, each at the place of its own.
+    fn get(&self, ids: &[DocumentId]) -> Result<Vec<Option<RawDocumentBuf>>, StoreError>;
 
     fn ping(&self) -> Result<(), StoreError>;
 }

@@ -16,9 +16,9 @@ use crate::log;
 
 /// Requests that may be pending; one more is turned away at once.
 const MAX_PENDING: usize = 10_000;
-/// How long a request is pending before the running calls count as stuck and another thread is started.
-const STUCK_AFTER: Duration = Duration::from_secs(1);
-/// Threads at most, all but one of them stuck.
+/// How long a request is pending before the running calls count as slow, or stuck, and another thread is started.
+const SLOW_AFTER: Duration = Duration::from_millis(100);
+/// Threads at most.
 const MAX_THREADS: usize = 4;
 /// How long the end of the program waits for calls in progress.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,7 +134,7 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Ticket<Q, A> {
             Ticket::Waiting { shared, slot } => (shared, slot),
             Ticket::Answered(answer) => return answer,
         };
-        if !slot.wait_until(deadline.min(Instant::now() + STUCK_AFTER)) {
+        if !slot.wait_until(deadline.min(Instant::now() + SLOW_AFTER)) {
             shared.relieve(&slot);
             slot.wait_until(deadline);
         }

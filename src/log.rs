@@ -102,7 +102,7 @@ impl Display for Time {
 }
 
 /// Text without control characters: a line in the log stays one line, whatever a client sends.
-struct Escaped<'a>(&'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {

@@ -50,7 +50,8 @@ const OPS_CONNECTIONS: usize = 16;
 const OTHER_FILES: u64 = 64;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<String> =
+        env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => run(),
         ["--help" | "-h"] => {
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("two-tier: {error}");
+            eprintln!("two-tier: {}", log::Escaped(&error.to_string()));
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -139,8 +140,11 @@ fn listen(
     address: std::net::SocketAddr,
     limits: &Limits,
 ) -> Result<std::net::TcpListener, SettingError> {
-    server::listen(address, limits)
-        .map_err(|error| SettingError::new(setting, format!("cannot listen on {address}: {error}")))
+    server::listen(address, limits).map_err(|error| {
+        // That is no fault of the port's.
+        let setting = if error.kind() == std::io::ErrorKind::AddrNotAvailable { "HOST" } else { setting };
+        SettingError::new(setting, format!("cannot listen on {address}: {error}"))
+    })
 }
 
 /// The limits of the application's server: as many connections as there can be descriptors for.

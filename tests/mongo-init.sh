@@ -34,7 +34,7 @@ as() { HOME=$home mongosh --quiet "$@" >"$work/output" 2>&1; }
 if [[ -n ${TEST_MONGODB_URI:-} ]]; then
   root=$TEST_MONGODB_URI
 else
-  FERRETDB=${FERRETDB:-$target/ferretdb/ferretdb}
+  FERRETDB=${FERRETDB:-$target/tools/ferretdb}
   "$here/ferretdb/build.sh" "$FERRETDB"
   port=$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')
   mkdir "$work/data"

@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use super::page::{Layout, Page, write_document, write_page};
+use super::page::{Layout, Page, write_alone, write_page};
 use super::{Answers, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
 use crate::group::{Group, Rules};
@@ -80,17 +80,9 @@ pub(super) fn pages(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics
 
 pub(super) fn lookups(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Lookups {
     let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full: MAX_LOOKUPS };
-    let run = move |ids: Vec<DocumentId>, _| {
-        let lookup = |id: &DocumentId| match metrics.counted(Call::Lookup, store.get(id))? {
-            Some(document) => {
-                let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
-                write_document(&document, &mut text)?;
-                text.push(b'\n');
-                Ok(Some(text.into()))
-            }
-            None => Ok(None),
-        };
-        ids.iter().map(lookup).collect()
+    let run = move |ids: Vec<DocumentId>, _| match metrics.counted(Call::Lookup, store.get(&ids)) {
+        Ok(documents) => documents.iter().map(|document| document.as_deref().map(write_alone).transpose()).collect(),
+        Err(error) => vec![Err(error); ids.len()],
     };
     Group::new("lookup", ungrouped, rules, Box::new(run))
 }

@@ -51,7 +51,8 @@ pub(super) fn encode(id: &DocumentId) -> Result<Vec<u8>, Unsupported> {
     encode_value(id.as_raw())
 }
 
-fn encode_value(value: RawBsonRef<'_>) -> Result<Vec<u8>, Unsupported> {
+/// The key of any value that can be part of an `_id`.
+pub(super) fn encode_value(value: RawBsonRef<'_>) -> Result<Vec<u8>, Unsupported> {
     let mut key = Vec::with_capacity(32);
     key.push(type_order(value)?);
     encode_content(value, &mut key)?;

@@ -99,24 +99,31 @@ impl Store for LocalStore {
         self.read(|database| page(database, query, after.as_deref()))
     }
 
-    fn get(&self, id: &DocumentId) -> Result<Option<RawDocumentBuf>, StoreError> {
-        // What can't be a key is not stored.
-        let Ok(key) = key::encode(id) else {
-            return Ok(None);
-        };
+    fn get(&self, ids: &[DocumentId]) -> Result<Vec<Option<RawDocumentBuf>>, StoreError> {
         self.read(|database| {
-            let Some(value) = documents(database)?.get_owned(key.as_slice())? else {
-                return Ok(None);
-            };
-            RawDocumentBuf::from_bytes(value.value().to_vec())
-                .map(Some)
-                .map_err(|error| Error::Corrupted(error.to_string()))
+            let documents = documents(database)?;
+            ids.iter().map(|id| get(&documents, id)).collect()
         })
     }
 
     fn ping(&self) -> Result<(), StoreError> {
         self.read(|database| documents(database).map(drop))
     }
+}
+
+fn get(
+    documents: &ReadOnlyTable<&'static [u8], &'static [u8]>,
+    id: &DocumentId,
+) -> Result<Option<RawDocumentBuf>, Error> {
+    // What can't be a key is not stored.
+    let Ok(key) = key::encode(id) else {
+        return Ok(None);
+    };
+    let Some(value) = documents.get_owned(key.as_slice())? else {
+        return Ok(None);
+    };
+    let document = RawDocumentBuf::from_bytes(value.value().to_vec());
+    document.map(Some).map_err(|error| Error::Corrupted(error.to_string()))
 }
 
 fn documents(database: &Database) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, Error> {

@@ -6,7 +6,7 @@
 
 mod failure;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString, HostInfo
 use mongodb::results::InsertManyResult;
 use mongodb::sync::{Client, Collection};
 
-use super::{Batch, Order, PageQuery, Refusal, Store, StoreError};
+use super::{Batch, Order, PageQuery, Refusal, Store, StoreError, key};
 use crate::config::Secret;
 use crate::document::{Document, DocumentId};
 use crate::metrics::Metrics;
@@ -180,6 +180,34 @@ impl MongoStore {
         Ok(held)
     }
 
+    /// Asks for all at once. Which document belongs to which `_id` is told by the embedded store's keys, which are equal
+    /// where MongoDB finds two `_id`s equal; the few that have none are asked for one by one.
+    fn find_all(&self, ids: &[DocumentId]) -> MongoResult<Vec<Option<RawDocumentBuf>>> {
+        let collection = self.collection()?;
+        let find_one = |id: &DocumentId| collection.find_one(doc! { "_id": { "$eq": to_bson(id) } }).run();
+        if let [id] = ids {
+            return Ok(vec![find_one(id)?]);
+        }
+        let keys: Vec<Option<Vec<u8>>> = ids.iter().map(|id| key::encode(id).ok()).collect();
+        let with_key = ids.iter().zip(&keys).filter(|(_, key)| key.is_some());
+        let wanted: Vec<Bson> = with_key.map(|(id, _)| to_bson(id)).collect();
+        let mut found = HashMap::new();
+        if !wanted.is_empty() {
+            let mut cursor = collection.find(doc! { "_id": { "$in": wanted } }).run()?;
+            while cursor.advance()? {
+                let document = cursor.current();
+                if let Ok(Some(id)) = document.get("_id") {
+                    found.insert(key::encode_value(id).ok(), document.to_owned());
+                }
+            }
+        }
+        let place = |(id, key): (&DocumentId, &Option<Vec<u8>>)| match key {
+            Some(_) => Ok(found.get(key).cloned()),
+            None => find_one(id),
+        };
+        ids.iter().zip(&keys).map(place).collect()
+    }
+
     fn find_page(&self, query: &PageQuery) -> MongoResult<Batch> {
         let mut batch = Batch { documents: Vec::new(), more: false };
         let mut held = 0;
@@ -245,11 +273,8 @@ impl Store for MongoStore {
         self.find_page(query).map_err(|error| self.failure.of_read(&error))
     }
 
-    fn get(&self, id: &DocumentId) -> Result<Option<RawDocumentBuf>, StoreError> {
-        let filter = doc! { "_id": { "$eq": to_bson(id) } };
-        self.collection()
-            .and_then(|collection| collection.find_one(filter).run())
-            .map_err(|error| self.failure.of_read(&error))
+    fn get(&self, ids: &[DocumentId]) -> Result<Vec<Option<RawDocumentBuf>>, StoreError> {
+        self.find_all(ids).map_err(|error| self.failure.of_read(&error))
     }
 
     fn ping(&self) -> Result<(), StoreError> {

@@ -26,6 +26,14 @@ pub(crate) enum Layout {
     Lines,
 }
 
+/// Writes a document as a text of its own.
+pub(super) fn write_alone(document: &RawDocument) -> Result<Arc<[u8]>, StoreError> {
+    let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
+    write_document(document, &mut text)?;
+    text.push(b'\n');
+    Ok(text.into())
+}
+
 /// Writes a batch as text, from raw BSON without a tree in between.
 pub(super) fn write_page(batch: &Batch, layout: Layout) -> Result<Page, StoreError> {
     let mut text = Vec::with_capacity(batch.documents.len() * 3 / 2 + 16);
@@ -64,7 +72,7 @@ fn split_document(documents: &[u8]) -> Result<(&RawDocument, &[u8]), StoreError>
     Ok((document, behind))
 }
 
-pub(super) fn write_document(document: &RawDocument, text: &mut Vec<u8>) -> Result<(), StoreError> {
+fn write_document(document: &RawDocument, text: &mut Vec<u8>) -> Result<(), StoreError> {
     json::write_document(document, text).map_err(|_| corrupt())
 }
 

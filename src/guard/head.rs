@@ -261,7 +261,9 @@ impl<'a> Headers<'a> {
             (Version::Http11, _) => b" HTTP/1.1\r\n",
         });
         for (name, values) in FORWARDED.iter().zip(&self.forwarded) {
-            if values.iter().all(|value| value.is_empty()) {
+            // A name that would be changed below is not the client's any more.
+            let is_garbled = *name == "X-Request-Id" && !values.concat().is_ascii();
+            if values.iter().all(|value| value.is_empty()) || is_garbled {
                 continue;
             }
             head.extend_from_slice(name.as_bytes());

@@ -70,6 +70,8 @@ enum Stage {
 enum Ending {
     /// The client went away or stayed silent between requests: nothing was asked, nothing is answered.
     Close,
+    /// The rest of an unwanted body does not come: as `Close`, but what still does is taken in.
+    Abandon,
     Refuse(Problem),
 }
 
@@ -122,7 +124,7 @@ impl Inbound {
                 }
                 Stage::Discard(mut body) => match self.read_body(socket, &mut body, out) {
                     Ok(_) => self.stage = Stage::Discard(body).or_next_head(),
-                    Err(_) => self.end(socket, Ending::Close),
+                    Err(_) => self.end(socket, Ending::Abandon),
                 },
             }
         }
@@ -141,7 +143,7 @@ impl Inbound {
                 true
             }
             Stage::Body(body) if body.can_be_discarded(self.expects_continue) => {
-                self.stage = Stage::Discard(body);
+                self.stage = Stage::Discard(Body { is_wanted: false, ..body });
                 true
             }
             _ => false,
@@ -307,7 +309,8 @@ impl Inbound {
                 Err(error) if !is_wait(&error) => return Err(error),
                 outcome => {
                     let late = self.since.elapsed().saturating_sub(self.limits.body);
-                    if late.as_secs() * MIN_BODY_RATE > body.received {
+                    let is_too_slow = late.as_secs() * MIN_BODY_RATE > body.received;
+                    if is_too_slow || (!body.is_wanted && self.neighbours.idle_must_close()) {
                         return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
                     }
                     if outcome.is_ok() {
@@ -319,7 +322,7 @@ impl Inbound {
     }
 
     fn end(&mut self, socket: RawFd, ending: Ending) {
-        let unread = matches!(ending, Ending::Refuse(_));
+        let unread = !matches!(ending, Ending::Close);
         self.stage = Stage::Over { unread };
         with_socket(socket, |socket| {
             if let Ending::Refuse(problem) = ending {
@@ -347,6 +350,8 @@ struct Body {
     left: Left,
     /// In bytes, framing included.
     received: u64,
+    /// Some route may still read it.
+    is_wanted: bool,
 }
 
 enum Left {
@@ -360,7 +365,7 @@ impl Body {
             Framing::Length(length) => Left::Bytes(length),
             Framing::Chunked => Left::Chunks(Chunks::default()),
         };
-        Self { left, received: 0 }
+        Self { left, received: 0, is_wanted: true }
     }
 
     fn is_complete(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bson::oid::ObjectId;
+use bson::spec::ElementType;
 use bson::{RawBson, RawDocument, RawDocumentBuf};
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
@@ -12,7 +13,7 @@ use super::builder::{Builder, Object};
 use super::extended;
 use super::failure::{self, Failure};
 use super::value::{Key, Value};
-use super::{Documents, JsonError};
+use super::{Documents, JsonError, write};
 use crate::document::Document;
 
 /// In one array. Documents can be as short as `{}`, and each costs far more memory than those two bytes.
@@ -156,7 +157,27 @@ impl<'de> Visitor<'de> for One<'_, 'de> {
             return Err(Error::custom("too large"));
         }
         let bson = RawDocumentBuf::from_bytes(bson).map_err(Error::custom)?;
+        if let Some(ElementType::EmbeddedDocument | ElementType::JavaScriptCodeWithScope) =
+            ElementType::from(bson.as_bytes()[FIRST])
+        {
+            check_id_in_json(&bson).map_err(Error::custom)?;
+        }
         Document::new(bson, id.is_none()).map_err(Error::custom)
+    }
+}
+
+/// An object or a scope can be so much longer in JSON than in BSON that no URL could name it; any other `_id` that is short enough
+/// in BSON is shorter than this.
+const MAX_ID_IN_JSON: usize = 6 * 1024;
+
+fn check_id_in_json(document: &RawDocumentBuf) -> Result<(), String> {
+    let mut json = Vec::new();
+    match write::first_value(document.as_bytes(), &mut json) {
+        Ok(()) if json.len() > MAX_ID_IN_JSON => Err(format!(
+            "an _id takes at most {MAX_ID_IN_JSON} bytes of JSON, to fit into a URL; this one has {}",
+            json.len()
+        )),
+        outcome => outcome.map_err(|error| error.to_string()),
     }
 }
 

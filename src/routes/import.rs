@@ -83,7 +83,7 @@ impl Import<'_> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
-        let document = match json::parse_document(line) {
+        let document = match json::parse_document(line.trim_ascii_end()) {
             Ok(document) => document,
             Err(error) => {
                 // The line of the import is what counts, and this one line is all that was parsed.
@@ -108,7 +108,10 @@ impl Import<'_> {
         let stored = self.stored;
         Problem::new(
             status,
-            format!("Line {number}: {detail} The import ends here; {stored} documents before it were stored."),
+            format!(
+                "Line {number}: {}. The import ends here; {stored} documents before it were stored.",
+                detail.trim_end_matches('.')
+            ),
         )
         .with_member("line", &number.to_string())
     }

@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 client that hides nothing: raw bytes out where a test wants them, whole answers in.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
@@ -20,11 +20,16 @@ pub struct Answer {
 impl Connection {
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { reader: BufReader::new(stream) }
+        Self::try_open(address).unwrap()
+    }
+
+    /// A connection, if the server still takes one.
+    pub fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { reader: BufReader::new(stream) })
     }
 
     pub fn stream(&self) -> &TcpStream {
@@ -72,6 +77,11 @@ impl Connection {
             self.read_to_end()
         };
         Some(answer)
+    }
+
+    /// Every answer until the server closes the connection.
+    pub fn read_answers(&mut self) -> Vec<Answer> {
+        std::iter::from_fn(|| self.read_answer()).collect()
     }
 
     /// The next answer up to its empty line.

@@ -3,18 +3,21 @@
 #![allow(dead_code)]
 
 pub mod http;
+pub mod mongodb;
+pub mod proxy;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Connection};
+pub use mongodb::Mongodb;
 
 /// The longest that anything is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,8 +59,75 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        mongodb::drop_database_of(self);
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Where the server under test keeps its documents.
+#[derive(Clone, Copy)]
+pub enum Store {
+    Embedded,
+    Mongodb(&'static Mongodb),
+}
+
+impl Store {
+    /// MongoDB, if there is one.
+    pub fn mongodb() -> Option<Self> {
+        Mongodb::shared().map(Self::Mongodb)
+    }
+
+    /// Whether the store cannot do `what`, which is then counted among what the tests leave out.
+    pub fn lacks(self, what: &str) -> bool {
+        matches!(self, Self::Mongodb(server) if server.lacks(what))
+    }
+
+    /// Whether the store can hold the value; one that it cannot is counted among what the tests leave out.
+    pub fn holds(self, json: &str) -> bool {
+        !matches!(self, Self::Mongodb(server) if server.lacks_value(json))
+    }
+
+    /// Starts a server with no documents.
+    pub fn start(self, settings: &[(&str, &str)]) -> Server {
+        self.start_in(Arc::new(Directory::new()), settings)
+    }
+
+    /// Starts a server over the documents that belong to `directory`.
+    pub fn start_in(self, directory: Arc<Directory>, settings: &[(&str, &str)]) -> Server {
+        match self {
+            Self::Embedded => Server::start_in(directory, settings),
+            Self::Mongodb(server) => {
+                let uri = server.uri(&mongodb::database_of(&directory));
+                Server::start_in(directory, &[&[("MONGODB_URI", uri.as_str())], settings].concat())
+            }
+        }
+    }
+}
+
+/// Runs each of the functions, `fn name(store: Store)`, as a test over each store. One that is left out is dead code,
+/// which clippy denies.
+#[macro_export]
+macro_rules! stores {
+    ($($name:ident),+ $(,)?) => {
+        mod embedded {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name($crate::support::Store::Embedded);
+                }
+            )+
+        }
+        mod mongodb {
+            $(
+                #[test]
+                fn $name() {
+                    if let Some(store) = $crate::support::Store::mongodb() {
+                        super::$name(store);
+                    }
+                }
+            )+
+        }
+    };
 }
 
 /// The binary as a user would start it, with none of this process's settings.
@@ -67,6 +137,21 @@ pub fn two_tier() -> Command {
     command
 }
 
+/// Runs a command that is to end by itself; one that does not is killed.
+#[track_caller]
+pub fn run(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let ended = child.try_wait().unwrap().is_some();
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
+    assert!(ended, "{command:?} does not end; so far: {output:?}");
+    output
+}
+
 /// A running server.
 pub struct Server {
     child: Child,
@@ -74,13 +159,13 @@ pub struct Server {
     pub address: SocketAddr,
     /// Where /healthz, /readyz and /metrics are.
     pub ops_address: SocketAddr,
-    output: Arc<Output>,
+    output: Arc<Lines>,
     directory: Arc<Directory>,
 }
 
 /// What the server writes to standard error.
 #[derive(Default)]
-struct Output {
+struct Lines {
     lines: Mutex<(Vec<String>, bool)>,
     changed: Condvar,
 }
@@ -102,7 +187,7 @@ impl Server {
     /// Starts a server from a command that is complete but for its standard error.
     pub fn spawn(mut command: Command, directory: Arc<Directory>) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let output = Arc::new(Output::default());
+        let output = Arc::new(Lines::default());
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let writer = output.clone();
         thread::spawn(move || {
@@ -133,6 +218,15 @@ impl Server {
         self.request("GET", target, &[], b"")
     }
 
+    /// Every answer to these bytes on a connection of their own, until the server closes it.
+    #[track_caller]
+    pub fn exchange(&self, bytes: &[u8]) -> Vec<Answer> {
+        let mut connection = Connection::open(self.address);
+        // A server that refuses the beginning need not take the rest.
+        let _ = connection.stream().write_all(bytes);
+        connection.read_answers()
+    }
+
     /// `POST /data` with a JSON body, as `curl --json` does.
     #[track_caller]
     pub fn post(&self, json: &str) -> Answer {
@@ -155,6 +249,12 @@ impl Server {
     #[track_caller]
     pub fn ops(&self, target: &str) -> Answer {
         Connection::open(self.ops_address).request("GET", target, &[], b"")
+    }
+
+    #[track_caller]
+    pub fn expect_no_panic(&self) {
+        let panics: Vec<String> = self.log().into_iter().filter(|line| line.contains("panicked")).collect();
+        assert!(panics.is_empty(), "{panics:#?}");
     }
 
     pub fn directory(&self) -> Arc<Directory> {
@@ -203,11 +303,12 @@ impl Server {
 
     /// What the server has written to standard error so far.
     pub fn log(&self) -> Vec<String> {
-        self.output.lines.lock().unwrap().0.clone()
+        // A test that failed while it looked at the lines still wants to print them.
+        self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 }
 
-impl Output {
+impl Lines {
     #[track_caller]
     fn wait_for_line(&self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;

@@ -39,7 +39,10 @@ impl Failure {
         let servers = rest.rsplit_once('@').map_or(rest, |(_, servers)| servers);
         let options = servers.find(['/', '?']).map_or("", |index| &servers[index..]);
         match ConnectionString::parse(format!("{scheme}://localhost{options}")) {
-            Err(error) => format!("it is not a MongoDB URI: {}", self.words(&error)),
+            Err(error) => format!(
+                "it is not a MongoDB URI, such as mongodb://USER:PASSWORD@HOST/DATABASE: {}",
+                self.words(&error)
+            ),
             Ok(_) => "its user, password or host cannot be read; it is mongodb://USER:PASSWORD@HOST/DATABASE, and in \
                       USER and PASSWORD each of : / ? # [ ] @ % has to be percent-encoded, as %40 for @"
                 .to_owned(),

@@ -1,0 +1,551 @@
+//! What a client of the web tier sees when the database fails, whatever way it fails: an answer within five seconds that
+//! says what is wrong, the same on /readyz, one line in the log, no password anywhere; and when the database is back,
+//! documents again within two.
+
+mod support;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bson::{Document, doc};
+use support::mongodb::database_of;
+use support::proxy::{Fate, Proxy};
+use support::{Answer, Connection, Directory, Mongodb, Server, wait_for};
+
+/// How long any request may take.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// How long the first request may take that comes when the database is back.
+const BACK_WITHIN: Duration = Duration::from_secs(2);
+/// How /readyz may take: a probe of Kubernetes gives up after a second.
+const PROBED_WITHIN: Duration = Duration::from_secs(1);
+const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
+/// Where nobody listens.
+const CLOSED_PORT: u16 = 1;
+
+fn start(uri: &str, directory: Arc<Directory>) -> Server {
+    Server::start_in(directory, &[("MONGODB_URI", uri)])
+}
+
+fn start_behind(mongodb: &Mongodb, proxy: &Proxy) -> Server {
+    let directory = Arc::new(Directory::new());
+    start(&mongodb.uri_through(proxy, &database_of(&directory)), directory)
+}
+
+/// All that one can ask for, at once; each with what it is, and checked for the time that it took.
+fn ask_for_everything(server: &Server) -> Vec<(&'static str, Answer)> {
+    const EXPORT: [(&str, &str); 1] = [("Accept", "application/x-ndjson")];
+    const IMPORT: [(&str, &str); 1] = [("Content-Type", "application/x-ndjson")];
+    let requests: [(&str, &str, &str, &[(&str, &str)], &[u8]); 7] = [
+        ("a page", "GET", "/data", &[], b""),
+        ("the head of a page", "HEAD", "/data?limit=3", &[], b""),
+        ("an export", "GET", "/data", &EXPORT, b""),
+        ("a document", "GET", "/data/1", &[], b""),
+        ("one to store", "POST", "/data", &JSON, b"{}"),
+        ("several to store", "POST", "/data", &JSON, b"[{},{}]"),
+        ("an import", "POST", "/data", &IMPORT, b"{}\n{}\n"),
+    ];
+    let ask = |(what, method, target, headers, body): (&'static str, &str, &str, &[(&str, &str)], &[u8])| {
+        let since = Instant::now();
+        let answer = server.request(method, target, headers, body);
+        assert!(since.elapsed() < ANSWERED_WITHIN, "{what} took {:?}", since.elapsed());
+        (what, answer)
+    };
+    thread::scope(|scope| {
+        let asked = requests.map(|request| scope.spawn(move || ask(request)));
+        asked.into_iter().map(|answer| answer.join().unwrap()).collect()
+    })
+}
+
+/// Everything is answered 503 with when to try again, and `detail` is in each reason.
+#[track_caller]
+fn assert_unavailable(server: &Server, detail: &str) {
+    for (what, answer) in ask_for_everything(server) {
+        assert_eq!(answer.header("retry-after"), Some("1"), "{what}: {}", answer.text());
+        if what != "the head of a page" {
+            let found = answer.problem(503);
+            assert!(found.contains(detail), "{what}: {found}");
+        }
+    }
+    let since = Instant::now();
+    let readiness = server.ops("/readyz");
+    assert!(since.elapsed() < PROBED_WITHIN, "/readyz took {:?}", since.elapsed());
+    assert_eq!((readiness.status, readiness.text().lines().count()), (503, 1), "{}", readiness.text());
+    assert!(readiness.text().contains(detail), "{}", readiness.text());
+    assert_eq!(server.ops("/healthz").status, 200, "the process itself is well");
+    assert_no_secret(server);
+}
+
+/// Everything works.
+#[track_caller]
+fn assert_works(server: &Server) {
+    for (what, answer) in ask_for_everything(server) {
+        assert!(matches!(answer.status, 200 | 201 | 404), "{what}: {}", answer.text());
+    }
+    let readiness = server.ops("/readyz");
+    assert_eq!(readiness.status, 200, "{}", readiness.text());
+}
+
+/// Everything works again, soon after now.
+#[track_caller]
+fn assert_back(server: &Server) {
+    let since = Instant::now();
+    wait_for("the first write", || (server.post("{}").status == 201).then_some(()));
+    assert!(since.elapsed() < BACK_WITHIN, "{:?}", since.elapsed());
+    wait_for("the server to be ready", || (server.ops("/readyz").status == 200).then_some(()));
+    assert!(since.elapsed() < BACK_WITHIN, "{:?}", since.elapsed());
+    assert_works(server);
+}
+
+/// The log says that reading, or writing, fails: so many times.
+#[track_caller]
+fn assert_logged(server: &Server, what: &str, times: usize) {
+    let log = server.log();
+    let lines: Vec<&String> = log.iter().filter(|line| line.contains(what)).collect();
+    assert_eq!(lines.len(), times, "{what}: {lines:#?}");
+}
+
+/// The password in none of its forms, nor a good part of it, is in anything that the server says.
+#[track_caller]
+fn assert_no_secret(server: &Server) {
+    let metrics = server.ops("/metrics").text();
+    let everything = [server.log().join("\n"), metrics, server.ops("/readyz").text()].join("\n");
+    assert!(!everything.contains("hush"), "{everything}");
+}
+
+/// From proc_pid_status(5).
+fn threads(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_refused_connection_is_a_503() {
+    let uri = format!("mongodb://tests:hush%21@127.0.0.1:{CLOSED_PORT}/db");
+    let server = start(&uri, Arc::new(Directory::new()));
+    for _ in 0..2 {
+        assert_unavailable(&server, "refused");
+    }
+    assert_logged(&server, "cannot read", 1);
+    assert_logged(&server, "cannot write", 1);
+}
+
+#[test]
+fn an_unknown_host_is_a_503() {
+    let server = start("mongodb://tests:hush%21@nowhere.invalid/db", Arc::new(Directory::new()));
+    assert_unavailable(&server, "lookup address");
+}
+
+#[test]
+fn an_unknown_name_of_servers_is_a_503() {
+    let server = start("mongodb+srv://tests:hush%21@cluster.nowhere.invalid/db", Arc::new(Directory::new()));
+    assert_unavailable(&server, "nowhere.invalid");
+}
+
+#[test]
+fn a_wrong_password_is_a_503_that_says_so() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    for (user, password) in [("tests", "hush%2Fwrong"), ("nobody", "hush")] {
+        let uri = format!("mongodb://{user}:{password}@127.0.0.1:{}/db?authSource=admin", mongodb.port());
+        let server = start(&uri, Arc::new(Directory::new()));
+        assert_unavailable(&server, "user or password");
+        assert_logged(&server, "cannot read", 1);
+        assert_logged(&server, "cannot write", 1);
+    }
+}
+
+#[test]
+fn a_server_that_speaks_something_else_is_a_503() {
+    // It answers in HTTP.
+    let other = Server::start(&[]);
+    let uri = format!("mongodb://tests:hush%21@{}/db", other.address);
+    let server = start(&uri, Arc::new(Directory::new()));
+    assert_unavailable(&server, "MongoDB");
+}
+
+#[test]
+fn a_database_that_is_down_does_not_stop_the_start_and_is_used_once_it_is_there() {
+    let Some(mongodb) = Mongodb::start() else { return };
+    mongodb.kill();
+    let directory = Arc::new(Directory::new());
+    let server = start(&mongodb.uri(&database_of(&directory)), directory);
+    assert_unavailable(&server, "refused");
+    mongodb.restart();
+    assert_back(&server);
+    assert_logged(&server, "can read from the database again", 1);
+    assert_logged(&server, "can write to the database again", 1);
+    assert_no_secret(&server);
+}
+
+#[test]
+fn a_database_that_stops_answering_costs_time_outs_and_nothing_for_good() {
+    let Some(mongodb) = Mongodb::start() else { return };
+    let directory = Arc::new(Directory::new());
+    let server = start(&mongodb.uri(&database_of(&directory)), directory);
+    // Everything once, so that whatever threads it takes are there.
+    assert_works(&server);
+    let before = threads(&server);
+
+    mongodb.signal("STOP");
+    for _ in 0..3 {
+        assert_unavailable(&server, "");
+        // As many as there may be, and then they wait.
+        assert!(threads(&server) < before + 40, "{} threads, {before} before", threads(&server));
+    }
+    assert_logged(&server, "cannot read", 1);
+    assert_logged(&server, "cannot write", 1);
+    mongodb.signal("CONT");
+    mongodb.client().database("admin").run_command(doc! { "ping": 1 }).run().unwrap();
+    assert_back(&server);
+    wait_for("the threads to be as many as before", || (threads(&server) <= before + 2).then_some(()));
+    assert_no_secret(&server);
+}
+
+#[test]
+fn two_hundred_clients_of_a_silent_database_are_all_answered_in_time() {
+    let Some(mongodb) = Mongodb::start() else { return };
+    let directory = Arc::new(Directory::new());
+    let uri = mongodb.uri(&database_of(&directory));
+    let server = Server::start_in(directory, &[("MONGODB_URI", &uri), ("LOG", "off")]);
+    assert_works(&server);
+    let (stopped, slowest) = (AtomicBool::new(false), Mutex::new(Duration::ZERO));
+    thread::scope(|scope| {
+        for client in 0..200 {
+            let (server, stopped, slowest) = (&server, &stopped, &slowest);
+            scope.spawn(move || {
+                let mut connection = Connection::open(server.address);
+                for turn in 0.. {
+                    let was_stopped = stopped.load(SeqCst);
+                    let since = Instant::now();
+                    let answer = match client % 2 {
+                        0 => connection.request("POST", "/data", &JSON, b"{}"),
+                        _ => connection.request("GET", &format!("/data?limit={}", 1 + turn % 3), &[], b""),
+                    };
+                    let mut slowest = slowest.lock().unwrap();
+                    *slowest = since.elapsed().max(*slowest);
+                    drop(slowest);
+                    assert!(matches!(answer.status, 200 | 201 | 503), "{}", answer.text());
+                    if was_stopped {
+                        return;
+                    }
+                    if answer.header("connection") == Some("close") {
+                        connection = Connection::open(server.address);
+                    }
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(300));
+        mongodb.signal("STOP");
+        stopped.store(true, SeqCst);
+    });
+    let slowest = slowest.into_inner().unwrap();
+    assert!(slowest < ANSWERED_WITHIN, "{slowest:?}");
+    mongodb.signal("CONT");
+    assert_back(&server);
+}
+
+#[test]
+fn what_breaks_on_the_way_is_a_503_and_over_when_it_is_over() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let fates = [
+        Fate::CutBefore,
+        Fate::CutAfter,
+        Fate::Lose,
+        Fate::LoseAnswer,
+        Fate::GarbleHeader,
+        Fate::GarbleBody,
+        Fate::CutInAnswer,
+        Fate::DelayAnswer(Duration::from_secs(6)),
+    ];
+    // Each takes its seconds, so all at once.
+    thread::scope(|scope| {
+        for fate in fates {
+            scope.spawn(move || {
+                let proxy = Proxy::start(mongodb.port());
+                let server = start_behind(mongodb, &proxy);
+                assert_works(&server);
+                // The monitor and the greeting get through or not: both are such that occur.
+                for everything in [false, true] {
+                    let fate = fate.clone();
+                    proxy.set(move |name| match name {
+                        "insert" | "find" | "ping" => fate.clone(),
+                        _ if everything => fate.clone(),
+                        _ => Fate::Pass,
+                    });
+                    assert_unavailable(&server, "");
+                    proxy.set(|_| Fate::Pass);
+                    if everything {
+                        proxy.cut();
+                    }
+                    assert_back(&server);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn connections_that_are_cut_while_nobody_asks_are_made_anew() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    for _ in 0..3 {
+        assert_works(&server);
+        proxy.cut();
+        assert_back(&server);
+    }
+}
+
+#[test]
+fn a_write_that_was_sent_and_not_answered_says_that_it_may_have_been_stored() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    for (n, fate) in [Fate::CutAfter, Fate::LoseAnswer, Fate::CutInAnswer, Fate::GarbleHeader].into_iter().enumerate() {
+        proxy.set_for("insert", fate);
+        let document = format!("{{\"_id\":{n}}}");
+        let detail = server.post(&document).problem(503);
+        assert!(detail.contains("may have been stored") && detail.contains("_id"), "{detail}");
+        proxy.set(|_| Fate::Pass);
+        // It was, and doing as the detail says tells so.
+        server.post(&document).problem(409);
+    }
+    // What was never sent is not said to have been.
+    for (n, fate) in [Fate::CutBefore, Fate::Lose].into_iter().enumerate() {
+        proxy.set_for("insert", fate);
+        let document = format!("{{\"_id\":\"{n}\"}}");
+        // The server can't know that, however.
+        assert!(server.post(&document).problem(503).contains("may have been stored"));
+        proxy.set(|_| Fate::Pass);
+        assert_eq!(server.post(&document).status, 201);
+    }
+    // A read changes nothing.
+    proxy.set_for("find", Fate::CutAfter);
+    assert!(!server.get("/data").problem(503).contains("may have been stored"));
+}
+
+#[test]
+fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    assert_works(&server);
+    proxy.set_for("insert", Fate::Lose);
+    // As many as there are threads for them may get stuck, the others are never sent.
+    let details: Vec<String> = thread::scope(|scope| {
+        let posts: Vec<_> = (0..40)
+            .map(|n| {
+                let server = &server;
+                scope.spawn(move || {
+                    thread::sleep(Duration::from_millis(n * 100));
+                    server.post(&format!("{{\"_id\":{n}}}")).problem(503)
+                })
+            })
+            .collect();
+        posts.into_iter().map(|post| post.join().unwrap()).collect()
+    });
+    let sent: usize = details.iter().filter(|detail| detail.contains("may have been stored")).count();
+    assert!(sent > 0 && sent < 40, "{details:#?}");
+    proxy.set(|_| Fate::Pass);
+    proxy.cut();
+    assert_back(&server);
+    // What was said not to have been sent is not there, now or later.
+    for (n, detail) in details.iter().enumerate() {
+        if !detail.contains("may have been stored") {
+            assert!(detail.contains("nothing was stored"), "{detail}");
+            assert_eq!(server.get(&format!("/data/{n}")).status, 404);
+        }
+    }
+}
+
+#[test]
+fn what_the_server_says_becomes_a_status_and_its_words() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    let error =
+        |code: i32, name: &str, message: &str| doc! { "ok": 0, "code": code, "codeName": name, "errmsg": message };
+    let cases: [(Document, u16, &str); 8] = [
+        (error(10107, "NotWritablePrimary", "not primary"), 503, "not primary"),
+        (error(189, "PrimarySteppedDown", "stepping down"), 503, "stepping down"),
+        (error(91, "ShutdownInProgress", "shutting down"), 503, "shutting down"),
+        (error(11602, "InterruptedDueToReplStateChange", "interrupted"), 503, "may have been stored"),
+        (error(50, "MaxTimeMSExpired", "too long"), 503, "may have been stored"),
+        (error(14031, "OutOfDiskSpace", "disk full"), 507, "disk full"),
+        (error(13, "Unauthorized", "not authorized on db"), 500, "readWrite"),
+        (error(59, "CommandNotFound", "no such command"), 500, "no such command"),
+    ];
+    for (answer, status, words) in cases {
+        proxy.set_for("insert", Fate::Answer(answer.clone()));
+        let answered = server.post("{}");
+        let detail = answered.problem(status);
+        assert!(detail.contains(words), "{answer}: {detail}");
+        assert_eq!(answered.header("retry-after").is_some(), status == 503, "{answer}");
+        proxy.set(|_| Fate::Pass);
+        // Some of them make the driver look for the server anew.
+        wait_for("the database to be back", || (server.post("{}").status == 201).then_some(()));
+    }
+    // The documents are there, but not as safe as they were to be.
+    let unsure = doc! { "code": 64, "codeName": "WriteConcernTimeout", "errmsg": "waiting for replication timed out" };
+    proxy.set_for("insert", Fate::Answer(doc! { "ok": 1, "n": 1, "writeConcernError": unsure }));
+    let detail = server.post("{}").problem(503);
+    assert!(detail.contains("replication") && detail.contains("may have been stored"), "{detail}");
+    // Each caller gets what concerns its own documents.
+    let full = doc! { "index": 0, "code": 14031, "errmsg": "disk full" };
+    proxy.set_for("insert", Fate::Answer(doc! { "ok": 1, "n": 1, "writeErrors": [full] }));
+    assert!(server.post("[{},{}]").problem(507).contains("1 of 2 documents were not stored"));
+    let invalid = doc! { "index": 0, "code": 121, "errmsg": "Document failed validation" };
+    proxy.set_for("insert", Fate::Answer(doc! { "ok": 1, "n": 0, "writeErrors": [invalid] }));
+    assert!(server.post("{}").problem(400).contains("schema"));
+    let taken = doc! { "index": 0, "code": 11000, "errmsg": "E11000 duplicate key error collection: a.b index: email_1 dup key" };
+    proxy.set_for("insert", Fate::Answer(doc! { "ok": 1, "n": 0, "writeErrors": [taken] }));
+    assert!(server.post("{}").problem(409).contains("email_1"));
+    // Reads as well.
+    proxy.set_for("find", Fate::Answer(error(13, "Unauthorized", "not authorized on db")));
+    server.get("/data").problem(500);
+    server.get("/data/1").problem(500);
+    proxy.set_for("find", Fate::Answer(error(13435, "NotPrimaryNoSecondaryOk", "not primary")));
+    assert!(server.get("/data").problem(503).contains("not primary"));
+}
+
+#[test]
+fn clients_that_hang_up_in_the_middle_of_a_read_cost_the_next_request_nothing() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    for n in 0..20 {
+        assert_eq!(server.post(&format!("{{\"_id\":{n},\"a\":\"{}\"}}", "x".repeat(10_000))).status, 201);
+    }
+    // Each asks something else, so that none of them shares a query; half of them do not even wait for the database.
+    proxy.set_for("find", Fate::DelayAnswer(Duration::from_millis(100)));
+    let mut hung_up = Vec::new();
+    for n in 0..200 {
+        let mut connection = Connection::open(server.address);
+        connection.send(format!("GET /data?limit={} HTTP/1.1\r\nHost: test\r\n\r\n", n + 1).as_bytes());
+        if n % 2 == 0 {
+            let _ = connection.stream().shutdown(std::net::Shutdown::Both);
+        }
+        hung_up.push(connection);
+    }
+    drop(hung_up);
+    proxy.set(|_| Fate::Pass);
+    assert_back(&server);
+    // As few as before: nobody's connection to the database was given up.
+    let metrics = server.ops("/metrics").text();
+    let pool: u32 =
+        metrics.lines().find_map(|line| line.strip_prefix("two_tier_database_connections ")).unwrap().parse().unwrap();
+    assert!(pool < 20, "{pool} connections");
+}
+
+/// Writes until the server or the test ends it, and returns the `_id`s that were acknowledged.
+fn write(address: SocketAddr, name: &str, acknowledged: &AtomicUsize, is_over: &AtomicBool) -> Vec<String> {
+    let mut stored = Vec::new();
+    let mut connection = Connection::open(address);
+    for turn in 0.. {
+        let id = format!("{name}-{turn}");
+        let body = format!("{{\"_id\":\"{id}\"}}");
+        let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length:";
+        let since = Instant::now();
+        if write!(connection.stream(), "{head} {}\r\n\r\n{body}", body.len()).is_err() {
+            break;
+        }
+        let Some(answer) = connection.read_answer() else { break };
+        assert!(since.elapsed() < ANSWERED_WITHIN, "{:?}", since.elapsed());
+        match answer.status {
+            201 => {
+                stored.push(id);
+                acknowledged.fetch_add(1, SeqCst);
+            }
+            _ => drop(answer.problem(503)),
+        }
+        if is_over.load(SeqCst) {
+            break;
+        }
+        if answer.header("connection") == Some("close") {
+            connection = Connection::open(address);
+        }
+    }
+    stored
+}
+
+/// Waits until some more writes are acknowledged.
+fn wait_for_writes(acknowledged: &AtomicUsize) {
+    let before = acknowledged.load(SeqCst);
+    wait_for("writes to be acknowledged", || (acknowledged.load(SeqCst) > before + 20).then_some(()));
+}
+
+#[track_caller]
+fn assert_stored(server: &Server, ids: &[String]) {
+    let export = server.export();
+    let there: HashSet<&str> = export.lines().collect();
+    for id in ids {
+        let line = format!("{{\"_id\":\"{id}\"}}");
+        assert!(there.contains(line.as_str()), "{id} was acknowledged and is not there");
+    }
+    assert_eq!(there.len(), export.lines().count(), "something is there twice");
+}
+
+#[test]
+fn a_restart_of_the_database_under_load_loses_nothing_that_was_acknowledged() {
+    let Some(mongodb) = Mongodb::start() else { return };
+    let directory = Arc::new(Directory::new());
+    let uri = mongodb.uri(&database_of(&directory));
+    let server = Server::start_in(directory, &[("MONGODB_URI", &uri), ("LOG", "off")]);
+    let (acknowledged, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let stored: Vec<String> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..20)
+            .map(|writer| {
+                let (address, acknowledged, is_over) = (server.address, &acknowledged, &is_over);
+                scope.spawn(move || write(address, &writer.to_string(), acknowledged, is_over))
+            })
+            .collect();
+        for _ in 0..3 {
+            wait_for_writes(&acknowledged);
+            mongodb.kill();
+            server.get("/data").problem(503);
+            mongodb.restart();
+            let (since, before) = (Instant::now(), acknowledged.load(SeqCst));
+            wait_for("the first write", || (acknowledged.load(SeqCst) > before).then_some(()));
+            assert!(since.elapsed() < BACK_WITHIN, "{:?}", since.elapsed());
+        }
+        is_over.store(true, SeqCst);
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    assert_stored(&server, &stored);
+    assert_no_secret(&server);
+}
+
+#[test]
+fn what_was_acknowledged_outlives_kills_of_the_web_tier_and_the_database_in_turn() {
+    let Some(mongodb) = Mongodb::start() else { return };
+    let mut directory = Arc::new(Directory::new());
+    let uri = mongodb.uri(&database_of(&directory));
+    let mut stored = Vec::new();
+    for round in 0..10 {
+        let server = Server::start_in(directory.clone(), &[("MONGODB_URI", &uri), ("LOG", "off")]);
+        let (address, acknowledged, is_over) = (server.address, AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let writers: Vec<_> = (0..10)
+                .map(|writer| {
+                    let (acknowledged, is_over) = (&acknowledged, &is_over);
+                    scope.spawn(move || write(address, &format!("{round}-{writer}"), acknowledged, is_over))
+                })
+                .collect();
+            wait_for_writes(&acknowledged);
+            if round % 2 == 0 {
+                mongodb.kill();
+            }
+            directory = server.kill();
+            if round % 2 == 0 {
+                mongodb.restart();
+            }
+            stored.extend(writers.into_iter().flat_map(|writer| writer.join().unwrap()));
+        });
+    }
+    assert_stored(&Server::start_in(directory, &[("MONGODB_URI", &uri)]), &stored);
+}
