@@ -44,8 +44,17 @@ impl<'a> Client<'a> {
 
     #[track_caller]
     fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut connection = self.connection.take().unwrap_or_else(|| Connection::open(self.server.address));
-        let answer = connection.request(method, target, headers, body);
+        let kept = self.connection.take();
+        let mut connection = kept.unwrap_or_else(|| Connection::open(self.server.address));
+        let answer = match connection.try_request(method, target, headers, body) {
+            Some(answer) => answer,
+            // The server may close an idle connection at any time, even as the next request is on its way. It has not
+            // read that one then, so it can be sent again; a document that had been stored all the same would show.
+            None => {
+                connection = Connection::open(self.server.address);
+                connection.request(method, target, headers, body)
+            }
+        };
         if answer.header("connection") != Some("close") {
             self.connection = Some(connection);
         }
@@ -71,11 +80,12 @@ fn stored(server: &Server) -> BTreeMap<String, Value> {
 }
 
 fn every_answer_is_its_own(store: Store) {
-    const EACH: usize = 10;
+    // Where a page costs a look at the whole collection, that has to be a small one.
+    let each = if store.lacks("sorting by an index: fewer documents") { 1 } else { 10 };
     let server = store.start(&[]);
     at_once(CLIENTS, |number| {
         let mut client = Client::new(&server);
-        for turn in 0..EACH {
+        for turn in 0..each {
             let id = format!("{number}-{turn}");
             let document = json!({"_id": id, "client": number, "text": "x".repeat(number)});
             let name = format!("request-{id}");
@@ -96,9 +106,9 @@ fn every_answer_is_its_own(store: Store) {
         }
     });
     let documents = stored(&server);
-    assert_eq!(documents.len(), CLIENTS * EACH * 3);
+    assert_eq!(documents.len(), CLIENTS * each * 3);
     for number in 0..CLIENTS {
-        for turn in 0..EACH {
+        for turn in 0..each {
             assert_eq!(documents[&format!("\"{number}-{turn}\"")]["client"], number);
         }
     }

@@ -336,6 +336,9 @@ fn round_trip(server: &Server, values: &[String]) -> Vec<String> {
 }
 
 fn every_form_of_every_type_comes_back_in_its_relaxed_form(store: Store) {
+    if store.lacks("values of all types, and any key") {
+        return;
+    }
     let server = store.start(&[]);
     for (forms, written) in TYPES {
         // What was written is read as the same value once more.
@@ -402,6 +405,9 @@ fn a_wrong_form_of_a_type_is_refused(store: Store) {
 }
 
 fn what_only_resembles_a_type_is_a_document(store: Store) {
+    if store.lacks("values of all types, and any key") {
+        return;
+    }
     let server = store.start(&[]);
     let documents = [
         r#"{"oid":"57e193d7a9cc81b4027498b5"}"#,
@@ -424,6 +430,9 @@ fn what_only_resembles_a_type_is_a_document(store: Store) {
 }
 
 fn the_keys_of_a_type_may_come_in_any_order(store: Store) {
+    if store.lacks("values of all types, and any key") {
+        return;
+    }
     let server = store.start(&[]);
     let forms = [
         (r#"{"$binary":{"subType":"80","base64":"AQ=="}}"#, r#"{"$binary":{"base64":"AQ==","subType":"80"}}"#),
@@ -549,6 +558,9 @@ fn in_batches<S: Strategy>(batches: u32, strategy: S, check: impl Fn(Vec<S::Valu
 }
 
 fn every_value_comes_back_as_it_was(store: Store) {
+    if store.lacks("values of all types, and any key") {
+        return;
+    }
     let server = store.start(&[("LOG", "off")]);
     in_batches(10, value(), |values| {
         let (canonical, relaxed): (Vec<_>, Vec<_>) = values.into_iter().unzip();

@@ -41,7 +41,7 @@ fn start_behind(mongodb: &Mongodb, proxy: &Proxy) -> Server {
 fn ask_for_everything(server: &Server) -> Vec<(&'static str, Answer)> {
     const EXPORT: [(&str, &str); 1] = [("Accept", "application/x-ndjson")];
     const IMPORT: [(&str, &str); 1] = [("Content-Type", "application/x-ndjson")];
-    let requests: [(&str, &str, &str, &[(&str, &str)], &[u8]); 7] = [
+    let requests: [(&str, &str, &str, &[_], &[u8]); 7] = [
         ("a page", "GET", "/data", &[], b""),
         ("the head of a page", "HEAD", "/data?limit=3", &[], b""),
         ("an export", "GET", "/data", &EXPORT, b""),
@@ -50,14 +50,15 @@ fn ask_for_everything(server: &Server) -> Vec<(&'static str, Answer)> {
         ("several to store", "POST", "/data", &JSON, b"[{},{}]"),
         ("an import", "POST", "/data", &IMPORT, b"{}\n{}\n"),
     ];
-    let ask = |(what, method, target, headers, body): (&'static str, &str, &str, &[(&str, &str)], &[u8])| {
+    let ask = |what, method: &str, target: &str, headers: &[_], body: &[u8]| {
         let since = Instant::now();
         let answer = server.request(method, target, headers, body);
         assert!(since.elapsed() < ANSWERED_WITHIN, "{what} took {:?}", since.elapsed());
         (what, answer)
     };
     thread::scope(|scope| {
-        let asked = requests.map(|request| scope.spawn(move || ask(request)));
+        let asked = requests
+            .map(|(what, method, target, headers, body)| scope.spawn(move || ask(what, method, target, headers, body)));
         asked.into_iter().map(|answer| answer.join().unwrap()).collect()
     })
 }

@@ -85,14 +85,18 @@ impl Failure {
             ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
                 StoreError::Unavailable(format!("MongoDB cannot be reached: {words}."))
             }
-            ErrorKind::ConnectionPoolCleared { .. } => {
+            // Another request met it first.
+            ErrorKind::ConnectionPoolCleared { .. } if !words.contains("SCRAM failure") => {
                 StoreError::Unavailable(format!("The connection to MongoDB broke: {words}."))
             }
-            ErrorKind::Authentication { .. } => {
+            ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::Authentication { .. } => {
                 StoreError::Unavailable(format!("MongoDB refused this server's user or password: {words}."))
             }
             ErrorKind::Io(_) => StoreError::Unknown(format!("The connection to MongoDB broke: {words}.")),
-            ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) => {
+            // Garbage for a length comes as an invalid argument; nothing of ours can be one.
+            ErrorKind::InvalidResponse { .. }
+            | ErrorKind::InvalidArgument { .. }
+            | ErrorKind::BsonDeserialization(_) => {
                 StoreError::Unknown(format!("MongoDB's answer makes no sense: {words}."))
             }
             ErrorKind::Command(command) => match command.code {
@@ -119,7 +123,8 @@ impl Failure {
     /// the reason stands at the end of it.
     fn words(&self, error: &Error) -> String {
         let text = match &*error.kind {
-            ErrorKind::ServerSelection { message, .. } => reason(message).to_owned(),
+            ErrorKind::ServerSelection { message, .. } => reason(message, "Error: Kind: ").to_owned(),
+            ErrorKind::ConnectionPoolCleared { message, .. } => reason(message, "failed with: Kind: ").to_owned(),
             ErrorKind::Command(command) => command.message.clone(),
             kind => kind.to_string(),
         };
@@ -139,9 +144,9 @@ pub(super) fn unknown_type(error: &Error) -> Option<&str> {
     }
 }
 
-/// The last error that a topology's description tells of.
-fn reason(message: &str) -> &str {
-    let Some((_, reason)) = message.rsplit_once("Error: Kind: ") else {
+/// The last error that a message of the driver's tells of, behind `mark`.
+fn reason<'a>(message: &'a str, mark: &str) -> &'a str {
+    let Some((_, reason)) = message.rsplit_once(mark) else {
         return message.split(" Topology:").next().unwrap_or(message);
     };
     reason.split(", labels:").next().unwrap_or(reason)
