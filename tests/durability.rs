@@ -81,7 +81,8 @@ fn write_and_kill(server: Server, round: usize, moment: Duration, sent: &Arc<Sen
             thread::spawn(move || {
                 let kind = writer % 3;
                 let count = [1, 5, LINES][kind];
-                let mut connection = Connection::open(address);
+                // One that comes after the kill has nothing to write to.
+                let Ok(mut connection) = Connection::try_open(address) else { return };
                 for turn in 0.. {
                     let ids: Vec<String> = (0..count).map(|index| format!("{round}-{writer}-{turn}-{index}")).collect();
                     if !write(&mut connection, kind, &ids, &sent) {

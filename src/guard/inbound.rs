@@ -22,6 +22,8 @@ const MIN_BODY_RATE: u64 = 1024;
 const MAX_DISCARD: u64 = 64 * 1024;
 /// How long a closing connection takes in what the client still sends, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection may be idle at least, even if its thread is wanted elsewhere: a request may be on its way.
+const SHORT_IDLE: Duration = Duration::from_millis(900);
 /// What the buffer for heads begins with, in bytes; nearly every head fits.
 const FIRST_BUFFER: usize = 2048;
 const EMPTY_LINE: &[u8] = b"\r\n";
@@ -226,8 +228,9 @@ impl Inbound {
                 Err(error) if !is_wait(&error) => return Err(Ending::Close),
                 Err(_) if !is_idle => self.check_head_time()?,
                 Err(_) => {
-                    let idle_too_long = self.since.elapsed() >= self.limits.idle;
-                    if idle_too_long || self.neighbours.idle_must_close() {
+                    let idle = self.since.elapsed();
+                    let has_had_its_chance = idle >= SHORT_IDLE && self.neighbours.idle_must_close();
+                    if idle >= self.limits.idle || has_had_its_chance {
                         return Err(Ending::Close);
                     }
                 }
