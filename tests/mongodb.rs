@@ -13,7 +13,7 @@ use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use serde_json::{Value, json};
 use support::mongodb::{ENCODED_PASSWORD, PASSWORD, database_of, mongosh};
 use support::proxy::{Fate, Proxy};
-use support::{Connection, Directory, Mongodb, Server, run, two_tier};
+use support::{Connection, Directory, Mongodb, Server, run, two_tier, wait_for};
 
 const CLIENTS: usize = 200;
 
