@@ -7,6 +7,7 @@
 //! other thread `recv` is what it always was.
 #![allow(unsafe_code)]
 
+mod body;
 mod chunks;
 mod head;
 mod inbound;

@@ -4,6 +4,7 @@
 //! make them, and the driver's monitor breaks them off, which asks each server every `HEARTBEAT` and gives up on one
 //! after `CONNECT_TIMEOUT`.
 
+mod brackets;
 mod failure;
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bson::{Bson, Document as Filter, RawBsonRef, RawDocumentBuf, doc};
+use bson::{Bson, Document as Filter, RawDocumentBuf, doc};
 use mongodb::error::{ErrorKind, Result as MongoResult};
 use mongodb::event::EventHandler;
 use mongodb::event::cmap::CmapEvent;
@@ -23,6 +24,7 @@ use super::{Batch, Order, PageQuery, Refusal, Store, StoreError, key};
 use crate::config::Secret;
 use crate::document::{Document, DocumentId};
 use crate::metrics::Metrics;
+use brackets::{bracket_filter, to_bson, types_behind};
 use failure::Failure;
 
 /// How long to look for a server where the URI does not say: within the 5 s that a request has.
@@ -31,25 +33,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Names this program in the server's log and in `currentOp`.
 const APP_NAME: &str = "two-tier";
-
-/// The types that an `_id` can have, in MongoDB's comparison order; those on one line compare by value with each other.
-/// <https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>
-const TYPE_BRACKETS: [&[&str]; 14] = [
-    &["minKey"],
-    &["null"],
-    &["double", "int", "long", "decimal"],
-    &["string", "symbol"],
-    &["object"],
-    &["binData"],
-    &["objectId"],
-    &["bool"],
-    &["date"],
-    &["timestamp"],
-    &["dbPointer"],
-    &["javascript"],
-    &["javascriptWithScope"],
-    &["maxKey"],
-];
 
 pub(super) struct MongoStore {
     address: ConnectionString,
@@ -282,70 +265,5 @@ impl Store for MongoStore {
             .and_then(|client| client.database(&self.database).run_command(doc! { "ping": 1 }).run())
             .map(drop)
             .map_err(|error| self.failure.of_read(&error))
-    }
-}
-
-/// What finds the documents behind `query.after` whose `_id` is of the same bracket of types: MongoDB compares within
-/// one bracket only. None where nothing else can be in it.
-fn bracket_filter(query: &PageQuery) -> Option<Filter> {
-    let Some(after) = &query.after else {
-        return Some(Filter::new());
-    };
-    let id = to_bson(after);
-    let is_nan = matches!(id, Bson::Double(number) if number.is_nan());
-    match (query.order, &id) {
-        // Nothing is beside it in its bracket, and a comparison with MinKey or MaxKey would leave the bracket.
-        (_, Bson::MinKey | Bson::Null | Bson::MaxKey) => None,
-        // NaN is below every number in the index, but compares with none.
-        (Order::Ascending, _) if is_nan => Some(doc! { "_id": { "$gte": f64::NEG_INFINITY } }),
-        (Order::Descending, _) if is_nan => None,
-        (Order::Descending, Bson::Double(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_)) => {
-            // `$lt` would leave out NaN.
-            Some(doc! { "_id": { "$type": "number", "$not": { "$gte": id } } })
-        }
-        (Order::Ascending, _) => Some(doc! { "_id": { "$gt": id } }),
-        (Order::Descending, _) => Some(doc! { "_id": { "$lt": id } }),
-    }
-}
-
-/// The types of the brackets behind that of `after`.
-fn types_behind(after: &DocumentId, order: Order) -> Vec<&'static str> {
-    let own = type_alias(after.as_raw());
-    let bracket = TYPE_BRACKETS.iter().position(|types| types.contains(&own)).unwrap_or(TYPE_BRACKETS.len());
-    let behind = match order {
-        Order::Ascending => TYPE_BRACKETS.get(bracket + 1..),
-        Order::Descending => TYPE_BRACKETS.get(..bracket),
-    };
-    behind.unwrap_or_default().concat()
-}
-
-fn to_bson(id: &DocumentId) -> Bson {
-    // It was checked when it became an id.
-    id.as_raw().try_into().unwrap_or(Bson::Null)
-}
-
-/// The alias by which `$type` knows the type of `id`.
-fn type_alias(id: RawBsonRef) -> &'static str {
-    match id {
-        RawBsonRef::MinKey => "minKey",
-        RawBsonRef::Null => "null",
-        RawBsonRef::Double(_) => "double",
-        RawBsonRef::Int32(_) => "int",
-        RawBsonRef::Int64(_) => "long",
-        RawBsonRef::Decimal128(_) => "decimal",
-        RawBsonRef::String(_) => "string",
-        RawBsonRef::Symbol(_) => "symbol",
-        RawBsonRef::Document(_) => "object",
-        RawBsonRef::Binary(_) => "binData",
-        RawBsonRef::ObjectId(_) => "objectId",
-        RawBsonRef::Boolean(_) => "bool",
-        RawBsonRef::DateTime(_) => "date",
-        RawBsonRef::Timestamp(_) => "timestamp",
-        RawBsonRef::DbPointer(_) => "dbPointer",
-        RawBsonRef::JavaScriptCode(_) => "javascript",
-        RawBsonRef::JavaScriptCodeWithScope(_) => "javascriptWithScope",
-        RawBsonRef::MaxKey => "maxKey",
-        // No `_id` can be one of these.
-        RawBsonRef::Array(_) | RawBsonRef::RegularExpression(_) | RawBsonRef::Undefined => "",
     }
 }

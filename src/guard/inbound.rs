@@ -11,15 +11,13 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::chunks::Chunks;
-use super::head::{self, Framing, Head, MAX_HEAD};
+use super::body::Body;
+use super::head::{self, Head, MAX_HEAD};
 use super::{Limits, Neighbours, receive, with_socket};
 use crate::response::{Delivery, Problem, Response};
 
 /// The least a body must bring once `Limits::body` is over, in bytes a second.
 const MIN_BODY_RATE: u64 = 1024;
-/// The most of an unwanted body that is read so that the connection can be used again, in bytes.
-const MAX_DISCARD: u64 = 64 * 1024;
 /// How long a closing connection takes in what the client still sends, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a connection may be idle at least, even if its thread is wanted elsewhere: a request may be on its way.
@@ -145,7 +143,7 @@ impl Inbound {
                 true
             }
             Stage::Body(body) if body.can_be_discarded(self.expects_continue) => {
-                self.stage = Stage::Discard(Body { is_wanted: false, ..body });
+                self.stage = Stage::Discard(body.unwanted());
                 true
             }
             _ => false,
@@ -346,73 +344,6 @@ impl Stage {
             Stage::Body(body) | Stage::Discard(body) if body.is_complete() => Stage::Head { seen: 0 },
             stage => stage,
         }
-    }
-}
-
-struct Body {
-    left: Left,
-    /// In bytes, framing included.
-    received: u64,
-    /// Some route may still read it.
-    is_wanted: bool,
-}
-
-enum Left {
-    Bytes(u64),
-    Chunks(Chunks),
-}
-
-impl Body {
-    fn new(framing: Framing) -> Self {
-        let left = match framing {
-            Framing::Length(length) => Left::Bytes(length),
-            Framing::Chunked => Left::Chunks(Chunks::default()),
-        };
-        Self { left, received: 0, is_wanted: true }
-    }
-
-    fn is_complete(&self) -> bool {
-        match &self.left {
-            Left::Bytes(left) => *left == 0,
-            Left::Chunks(chunks) => chunks.is_at_end(),
-        }
-    }
-
-    fn is_chunked(&self) -> bool {
-        matches!(self.left, Left::Chunks(_))
-    }
-
-    /// How many of the next `length` bytes can belong to this body.
-    fn left_of(&self, length: usize) -> usize {
-        match self.left {
-            Left::Bytes(left) => usize::try_from(left).map_or(length, |left| left.min(length)),
-            Left::Chunks(_) => length,
-        }
-    }
-
-    /// tiny_http may hold a piece of a chunked body, and a client that waits for `100 Continue` may never send one.
-    fn can_be_discarded(&self, expects_continue: bool) -> bool {
-        match self.left {
-            Left::Bytes(left) => left <= MAX_DISCARD && !(expects_continue && self.received == 0),
-            Left::Chunks(_) => false,
-        }
-    }
-
-    /// Counts the bytes at the beginning of `bytes` that belong to this body.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = match &mut self.left {
-            Left::Bytes(left) => {
-                let count = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                *left -= count as u64;
-                count
-            }
-            Left::Chunks(chunks) => {
-                let malformed = |_| io::Error::from_raw_os_error(libc::EINVAL);
-                chunks.follow(bytes).map_err(malformed)?
-            }
-        };
-        self.received += count as u64;
-        Ok(count)
     }
 }
 
