@@ -6,10 +6,10 @@
 //!
 //! A request is pending (in the queue), then running (a thread took it), then answered. All of it under one lock.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::log;
@@ -18,8 +18,12 @@ use crate::log;
 const MAX_PENDING: usize = 10_000;
 /// How long a request is pending before the running calls count as slow, or stuck, and another thread is started.
 const SLOW_AFTER: Duration = Duration::from_millis(100);
-/// Threads at most.
+/// Threads at most, but for those whose call is lost.
 const MAX_THREADS: usize = 4;
+/// How long a call runs before it counts as lost: its callers have given up long ago, and nobody waits for its thread.
+const LOST_AFTER: Duration = Duration::from_secs(5);
+/// Threads at most, with those whose call is lost.
+pub(crate) const MAX_THREADS_WITH_LOST: usize = 64;
 /// How long the end of the program waits for calls in progress.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -66,6 +70,8 @@ struct State<Q, A> {
     threads: usize,
     /// Threads that wait for a request.
     idle: usize,
+    /// When each running call began, by the thread that makes it.
+    running: HashMap<ThreadId, Instant>,
     handles: Vec<JoinHandle<()>>,
     /// No more requests will come.
     is_closed: bool,
@@ -92,7 +98,14 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Group<Q, A> {
     /// With `is_off` every request is a call of its own, on its caller's thread: for comparison only, since nothing
     /// bounds its time then.
     pub(crate) fn new(name: &'static str, is_off: bool, rules: Rules<Q>, run: Box<Run<Q, A>>) -> Self {
-        let state = State { pending: VecDeque::new(), threads: 0, idle: 0, handles: Vec::new(), is_closed: false };
+        let state = State {
+            pending: VecDeque::new(),
+            threads: 0,
+            idle: 0,
+            running: HashMap::new(),
+            handles: Vec::new(),
+            is_closed: false,
+        };
         let shared = Arc::new(Shared {
             name,
             rules,
@@ -203,7 +216,9 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Shared<Q, A> {
     fn relieve(self: &Arc<Self>, slot: &Arc<Slot<A>>) {
         let mut state = self.lock();
         let is_pending = state.pending.iter().any(|pending| pending.has(slot));
-        if is_pending && state.idle == 0 && state.threads < MAX_THREADS {
+        let lost = state.running.values().filter(|began| began.elapsed() > LOST_AFTER).count();
+        let has_room = state.threads - lost < MAX_THREADS && state.threads < MAX_THREADS_WITH_LOST;
+        if is_pending && state.idle == 0 && has_room {
             self.add_thread(&mut state);
         }
     }
@@ -254,9 +269,12 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Shared<Q, A> {
                 state.idle -= 1;
                 continue;
             }
+            let this_thread = thread::current().id();
+            state.running.insert(this_thread, Instant::now());
             drop(state);
             self.answer(taken);
             state = self.lock();
+            state.running.remove(&this_thread);
         }
     }
 

@@ -23,6 +23,7 @@ use mongodb::sync::{Client, Collection};
 use super::{Batch, Order, PageQuery, Refusal, Store, StoreError, key};
 use crate::config::Secret;
 use crate::document::{Document, DocumentId};
+use crate::group::MAX_THREADS_WITH_LOST;
 use crate::metrics::Metrics;
 use brackets::{bracket_filter, to_bson, types_behind};
 use failure::Failure;
@@ -31,6 +32,9 @@ use failure::Failure;
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Connections at most: one for each thread that can make a call. Only those that are needed are opened, and a call that
+/// is never answered keeps its own.
+const MAX_POOL_SIZE: u32 = 4 * MAX_THREADS_WITH_LOST as u32;
 /// Names this program in the server's log and in `currentOp`.
 const APP_NAME: &str = "two-tier";
 
@@ -96,6 +100,7 @@ impl MongoStore {
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
         options.heartbeat_freq.get_or_insert(HEARTBEAT);
+        options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
         // What was answered 201 must survive the end of any one server.
         options
             .write_concern

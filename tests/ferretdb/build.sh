@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp go.mod go.sum tools.go "$work"
 cd "$work"
-export GOFLAGS= GOWORK=off CGO_ENABLED=0
+export GOFLAGS='' GOWORK=off CGO_ENABLED=0
 go mod vendor
 source=vendor/github.com/FerretDB/FerretDB
 echo v1.24.0 >$source/build/version/version.txt

@@ -182,18 +182,27 @@ impl Mongodb {
         UNKNOWN_TO_FERRETDB.iter().any(|text| json.contains(text)) && self.lacks(json)
     }
 
-    /// Sends a signal to a server of one's own, by its name as kill(1) knows it.
+    /// Sends a signal to a server of one's own, by its name as kill(1) knows it. One that is to stop has stopped then.
     pub fn signal(&self, name: &str) {
         let own = self.own();
-        let keeper = own.keeper();
-        let keeper = keeper.as_ref().expect("it runs");
-        let status = match own.program {
+        let server = match own.program {
             Program::Container(engine) => {
-                Command::new(engine).args(["kill", "--signal", name, &own.container()]).stdout(Stdio::null()).status()
+                let inspect = ["inspect", "--format", "{{.State.Pid}}", &own.container()];
+                let output = Command::new(engine).args(inspect).output().unwrap();
+                let kill = ["kill", "--signal", name, &own.container()];
+                assert!(Command::new(engine).args(kill).stdout(Stdio::null()).status().unwrap().success());
+                String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
             }
-            _ => Command::new("kill").args(["-s", name, &keeper.server.to_string()]).status(),
+            _ => {
+                let server = own.keeper().as_ref().expect("it runs").server;
+                assert!(Command::new("kill").args(["-s", name, &server.to_string()]).status().unwrap().success());
+                server
+            }
         };
-        assert!(status.unwrap().success());
+        if name == "STOP" {
+            // Each of its threads goes on until it is its turn to hear of it.
+            wait_for("the database server to stop", || threads(server).all(|state| state == 'T').then_some(()));
+        }
     }
 
     /// Kills a server of one's own (SIGKILL); its documents stay.
@@ -486,6 +495,15 @@ impl Drop for Mongodb {
             keeper.end_server("");
         }
     }
+}
+
+/// The state of each thread of a process, from proc_pid_stat(5): it comes behind the name.
+fn threads(process: u32) -> impl Iterator<Item = char> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    tasks.filter_map(|task| {
+        let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    })
 }
 
 /// A port below those that the system gives to clients: one of theirs could be taken by a client while the server is
