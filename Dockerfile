@@ -7,8 +7,8 @@ FROM docker.io/library/rust:1.95-slim-bookworm AS builder
 WORKDIR /build
 
 # A static program with glibc: its allocator serves many threads better than musl's, and since 2.34 it brings its own
-# resolver, so that names are found through DNS on an empty root.
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+# resolver, so that names are found through DNS on an empty root. Its relocations are packed: 0.16 MB less.
+ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 # The directory that the volume starts as, and the order of look-ups: /etc/hosts (localhost, links of a container
 # engine) goes before DNS only where this file says so.
 RUN mkdir -p root/etc root/data && echo "hosts: files dns" >root/etc/nsswitch.conf

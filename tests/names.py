@@ -1,12 +1,15 @@
-"""A name server for tests/image.sh: answers what it is told, on 127.0.0.77.   names.py NAME TYPE VALUE...
+"""A name server for tests/image.sh, and whoever is looked for there:   names.py PORT NAME TYPE VALUE...
 
-TYPE is A, AAAA or SRV (VALUE is then PORT:TARGET); any other name does not exist. Port 53, since no resolver can be told
-another one: that needs root.
+Answers on 127.0.0.77. TYPE is A, AAAA or SRV (VALUE is then PORT:TARGET); any other name does not exist. Port 53, since no
+resolver can be told another one: that needs root. Takes connections to PORT, and prints the address of this machine that
+each of them came to.
 """
 
+import ipaddress
 import socket
 import struct
 import sys
+import threading
 
 TYPES = {"A": 1, "TXT": 16, "AAAA": 28, "SRV": 33}
 
@@ -39,11 +42,21 @@ def answer(query, records):
         struct.pack("!HHHIH", 0xC00C, asked, 1, 1, len(value)) + value for value in found)
 
 
+def meet(listener):
+    while True:
+        connection, _ = listener.accept()
+        address = ipaddress.IPv6Address(connection.getsockname()[0])
+        print(address.ipv4_mapped or address, flush=True)
+        connection.close()
+
+
 def main():
-    arguments = sys.argv[1:]
+    port, arguments = int(sys.argv[1]), sys.argv[2:]
     records = list(zip(arguments[0::3], arguments[1::3], arguments[2::3]))
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.77", 53))
+    listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    threading.Thread(target=meet, args=[listener], daemon=True).start()
     print("serving", flush=True)
     while True:
         query, client = server.recvfrom(4096)
