@@ -13,7 +13,8 @@ image=two-tier:$version
 container=two-tier-test-$$
 volume=$container
 work=$(mktemp -d)
-as_root() { if ((UID == 0)); then "$@"; else sudo -n "$@"; fi; }
+as_root=()
+if ((UID != 0)); then as_root=(sudo -n); fi
 
 engine=${CONTAINER_ENGINE:-}
 if [[ -z $engine ]]; then
@@ -27,7 +28,7 @@ echo "with $("$engine" --version)"
 names=
 finish() {
   # Also what it started under sudo.
-  if [[ -n $names ]]; then as_root kill "$names" 2>/dev/null || true; fi
+  if [[ -n $names ]]; then "${as_root[@]}" kill "$names" 2>/dev/null || true; fi
   "$engine" rm --force --volumes "$container" >/dev/null 2>&1 || true
   "$engine" volume rm "$volume" >/dev/null 2>&1 || true
   rm -rf "$work"
@@ -171,7 +172,7 @@ leads() {
   local pid
   start --volume "$work/resolv.conf:/etc/resolv.conf:ro" --env "MONGODB_URI=$1"
   pid=$(inspect '{{.State.Pid}}')
-  as_root nsenter --net="/proc/$pid/ns/net" python3 tests/names.py 27017 \
+  "${as_root[@]}" nsenter --net="/proc/$pid/ns/net" python3 tests/names.py 27017 \
     mongo-service.mongo-namespace.svc.cluster.local A 127.0.0.78 \
     six.two-tier.test AAAA ::1 \
     _mongodb._tcp.records.two-tier.test SRV 27017:member.two-tier.test member.two-tier.test A 127.0.0.79 \
@@ -184,13 +185,13 @@ leads() {
     ((attempt < 30)) || fail "$1 leads to $2: $(<"$work/names")"
     sleep 0.2
   done
-  as_root kill "$names"
+  "${as_root[@]}" kill "$names"
   wait "$names" 2>/dev/null || true
   names=
   "$engine" rm --force "$container" >/dev/null
   pass "${1%%\?*} leads to $2"
 }
-if as_root true 2>/dev/null && command -v python3 nsenter >/dev/null && [[ -e /proc/net/if_inet6 ]]; then
+if "${as_root[@]}" true 2>/dev/null && command -v python3 >/dev/null && command -v nsenter >/dev/null && [[ -e /proc/net/if_inet6 ]]; then
   leads mongodb://mongo-service.mongo-namespace/two-tier 127.0.0.78
   leads mongodb://six.two-tier.test/two-tier ::1
   leads 'mongodb+srv://records.two-tier.test/two-tier?tls=false' 127.0.0.79
