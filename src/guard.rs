@@ -97,7 +97,8 @@ extern "C" fn recv(
 ) -> libc::ssize_t {
     let guarded = CONNECTION.try_with(|connection| {
         let mut connection = connection.try_borrow_mut().ok()?;
-        let inbound = connection.as_mut()?;
+        // Another socket is a call to the database's, which `GROUPING=off` makes on this very thread.
+        let inbound = connection.as_mut().filter(|inbound| inbound.reads_from(socket))?;
         // SAFETY: recv's caller owns `length` writable bytes at `buffer`; zeroing makes them initialised.
         let into = unsafe {
             buffer.cast::<u8>().write_bytes(0, length);

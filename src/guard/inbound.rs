@@ -93,6 +93,11 @@ impl Inbound {
         }
     }
 
+    /// Whether `socket` is this connection's: the first one that is read from.
+    pub(super) fn reads_from(&self, socket: RawFd) -> bool {
+        self.socket.is_none_or(|own| own == socket)
+    }
+
     /// What tiny_http gets in place of recv(2).
     pub(super) fn read(&mut self, socket: RawFd, out: &mut [u8]) -> io::Result<usize> {
         self.socket = Some(socket);
