@@ -444,3 +444,13 @@ fn mongosh_and_the_web_tier_read_each_other_s_documents() {
          \"uuid\":{\"$binary\":{\"base64\":\"ASNFZ4mrze8BI0VniavN7w==\",\"subType\":\"04\"}}}\n"
     );
 }
+
+/// Each call is made on its connection's own thread then, where reads are guarded.
+#[test]
+fn without_grouping_the_answers_are_the_same() {
+    let Some(mongodb) = Mongodb::shared() else { return };
+    let (server, _) = start(mongodb, &[("GROUPING", "off")]);
+    store(&server, r#"{"_id":1}"#);
+    assert_eq!(server.get("/data/1").text(), "{\"_id\":1}\n");
+    assert_eq!(server.get("/data").text(), "[{\"_id\":1}]\n");
+}
