@@ -224,10 +224,6 @@ fn read<A>(health: &Health, answer: Result<Result<A, StoreError>, Unanswered>) -
 }
 
 impl PageQuery {
-    pub(crate) fn with_limit(self, limit: usize) -> Self {
-        Self { limit, ..self }
-    }
-
     pub(crate) fn new(after: Option<DocumentId>, order: Order, limit: usize) -> Self {
         Self { after, order, limit, max_bytes: MAX_PAGE_BYTES }
     }

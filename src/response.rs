@@ -29,12 +29,30 @@ pub(crate) enum Body {
     Stream(Box<StreamBody>),
 }
 
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Body::Bytes(text.into_bytes())
+    }
+}
+
+impl From<&str> for Body {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<Arc<[u8]>> for Body {
+    fn from(text: Arc<[u8]>) -> Self {
+        Body::Shared(text)
+    }
+}
+
 /// Writes a whole body; an error ends the connection, so that the client sees the body cut off.
 pub(crate) type StreamBody = dyn FnOnce(&mut dyn Write) -> io::Result<()>;
 
 impl Response {
-    pub(crate) fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), content_type, body: Body::Bytes(body.into()) }
+    pub(crate) fn new(status: u16, content_type: &'static str, body: impl Into<Body>) -> Self {
+        Self { status, headers: Vec::new(), content_type, body: body.into() }
     }
 
     pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {

@@ -6,7 +6,7 @@ mod support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use support::{Connection, Server, Store};
+use support::{Connection, Server, Store, base64, quoted};
 
 stores![
     every_form_of_every_type_comes_back_in_its_relaxed_form,
@@ -458,10 +458,6 @@ fn the_keys_of_a_type_may_come_in_any_order(store: Store) {
 /// A value in its canonical form and in the relaxed one that it is to come back in.
 type Forms = (String, String);
 
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap()
-}
-
 /// Every character as an escape.
 fn escaped(text: &str) -> String {
     let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
@@ -470,18 +466,6 @@ fn escaped(text: &str) -> String {
 
 fn same(form: String) -> Forms {
     (form.clone(), form)
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
-    let sextets = bits.as_bytes().chunks(6).map(|sextet| {
-        let sextet = format!("{:0<6}", std::str::from_utf8(sextet).unwrap());
-        char::from(DIGITS[usize::from_str_radix(&sextet, 2).unwrap()])
-    });
-    let mut text: String = sextets.collect();
-    text.push_str(["", "==", "="][bytes.len() % 3]);
-    text
 }
 
 fn scalar() -> impl Strategy<Value = Forms> {

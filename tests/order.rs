@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use support::{Connection, Store};
+use support::{Connection, Store, base64, quoted};
 
 stores![
     ids_of_every_type_are_in_the_order_of_their_types,
@@ -186,22 +186,6 @@ impl Number {
             }
         }
     }
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
-    let sextets = bits.as_bytes().chunks(6).map(|sextet| {
-        let sextet = format!("{:0<6}", std::str::from_utf8(sextet).unwrap());
-        char::from(DIGITS[usize::from_str_radix(&sextet, 2).unwrap()])
-    });
-    let mut text: String = sextets.collect();
-    text.push_str(["", "==", "="][bytes.len() % 3]);
-    text
 }
 
 fn percent_encoded(text: &str) -> String {

@@ -159,11 +159,13 @@ impl MongoStore {
             let is_full = held > 0 && batch.documents.len() + document.len() > query.max_bytes;
             if held == query.limit || is_full {
                 batch.more = true;
-                return Ok(held);
+                break;
             }
             batch.documents.extend_from_slice(document);
             held += 1;
-            self.document_bytes.store(batch.documents.len() / held, Relaxed);
+        }
+        if let Some(average) = batch.documents.len().checked_div(held) {
+            self.document_bytes.store(average, Relaxed);
         }
         Ok(held)
     }
@@ -215,8 +217,10 @@ impl MongoStore {
     fn find_by_types(&self, types: Vec<&str>, query: &PageQuery, held: usize, batch: &mut Batch) -> MongoResult<()> {
         let mut types = types;
         loop {
-            let unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            types.retain(|name| !unknown.contains(*name));
+            {
+                let unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
+                types.retain(|name| !unknown.contains(*name));
+            }
             if types.is_empty() {
                 return Ok(());
             }

@@ -30,7 +30,7 @@ impl App {
         let response = match negotiation::preferred(request, [JSON, NDJSON]) {
             NDJSON => {
                 let limit = parse_limit(limit.as_deref(), usize::MAX, usize::MAX)?;
-                self.export(PageQuery::new(after, order, EXPORT_BATCH), limit)
+                self.export(PageQuery::new(after, order, limit.min(EXPORT_BATCH)), limit)
             }
             _ => {
                 let limit = parse_limit(limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
@@ -43,8 +43,7 @@ impl App {
     fn page(&self, query: PageQuery) -> Result<Response, Problem> {
         let (limit, order) = (query.limit, query.order);
         let page = self.db.begin_page(query, Layout::Array).wait(deadline())?;
-        let response =
-            Response { status: 200, headers: Vec::new(), content_type: JSON, body: Body::Shared(page.text.clone()) };
+        let response = Response::new(200, JSON, page.text.clone());
         Ok(match &page.next {
             Some(id) => {
                 let order = match order {
@@ -62,25 +61,17 @@ impl App {
     /// The documents as lines, a batch at a time, so that memory does not grow with the collection. The first batch is
     /// read before the answer begins: a database that is down is a 503, not a broken stream.
     fn export(&self, query: PageQuery, limit: usize) -> Result<Response, Problem> {
-        let query = query.with_limit(limit.min(EXPORT_BATCH));
         let first = self.db.begin_page(query.clone(), Layout::Lines).wait(deadline())?;
         let db = self.db.clone();
         let write_body = move |out: &mut dyn Write| write_export(&db, query, limit, first, out);
-        Ok(Response {
-            status: 200,
-            headers: Vec::new(),
-            content_type: NDJSON,
-            body: Body::Stream(Box::new(write_body)),
-        })
+        Ok(Response::new(200, NDJSON, Body::Stream(Box::new(write_body))))
     }
 
     /// `GET /data/<id>`
     pub(super) fn get(&self, segment: &str) -> Result<Response, Problem> {
         let id = decode_id(segment)?;
         match self.db.get(id, deadline())? {
-            Some(text) => {
-                Ok(Response { status: 200, headers: Vec::new(), content_type: JSON, body: Body::Shared(text) })
-            }
+            Some(text) => Ok(Response::new(200, JSON, text)),
             None => Err(Problem::new(404, "There is no document with this _id.")),
         }
     }
@@ -220,7 +211,7 @@ pub(super) fn problem_of_refusal(refusal: &Refusal, id: &DocumentId) -> Problem 
     }
 }
 
-pub(super) fn unsupported(detail: &str) -> Problem {
+fn unsupported(detail: &str) -> Problem {
     Problem::new(415, detail)
 }
 

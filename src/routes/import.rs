@@ -23,7 +23,7 @@ const LINE_FACTOR: usize = 6;
 
 impl App {
     pub(super) fn import(&self, request: &mut Request) -> Result<Response, Problem> {
-        let mut import = Import { app: self, batch: Batch::default(), batch_bytes: 0, in_flight: None, stored: 0 };
+        let mut import = Import { app: self, batch: Batch::default(), in_flight: None, stored: 0 };
         match import.run(request) {
             Ok(()) => {
                 let body = format!("{{\"inserted\":{}}}\n", import.stored);
@@ -38,8 +38,6 @@ struct Import<'a> {
     app: &'a App,
     /// Documents to be stored next.
     batch: Batch,
-    /// In bytes of BSON.
-    batch_bytes: usize,
     /// The batch that is being stored while the next one is being read.
     in_flight: Option<(Lines, PendingInsert<'a>)>,
     /// Documents that are stored.
@@ -51,6 +49,8 @@ struct Import<'a> {
 struct Batch {
     lines: Lines,
     documents: Vec<Document>,
+    /// Of BSON.
+    bytes: usize,
 }
 
 type Lines = Vec<(u64, DocumentId)>;
@@ -91,10 +91,10 @@ impl Import<'_> {
                 return Err(self.stop(Problem::from(error).status, number, &detail));
             }
         };
-        self.batch_bytes += document.raw().as_bytes().len();
+        self.batch.bytes += document.raw().as_bytes().len();
         self.batch.lines.push((number, document.id()));
         self.batch.documents.push(document);
-        if self.batch.documents.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
+        if self.batch.documents.len() >= BATCH_DOCUMENTS || self.batch.bytes >= BATCH_BYTES {
             self.send_batch()?;
         }
         Ok(())
@@ -124,7 +124,6 @@ impl Import<'_> {
     /// Begins to store the batch, and waits for the one before it.
     fn send_batch(&mut self) -> Result<(), Problem> {
         let batch = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
         let next = (!batch.documents.is_empty()).then(|| (batch.lines, self.app.db.begin_insert(batch.documents)));
         let outcome = self.await_batch();
         self.in_flight = next;

@@ -130,6 +130,23 @@ macro_rules! stores {
     };
 }
 
+/// A JSON string.
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap()
+}
+
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
+    let sextets = bits.as_bytes().chunks(6).map(|sextet| {
+        let sextet = format!("{:0<6}", std::str::from_utf8(sextet).unwrap());
+        char::from(DIGITS[usize::from_str_radix(&sextet, 2).unwrap()])
+    });
+    let mut text: String = sextets.collect();
+    text.push_str(["", "==", "="][bytes.len() % 3]);
+    text
+}
+
 /// The binary as a user would start it, with none of this process's settings.
 pub fn two_tier() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_two-tier"));
