@@ -4,8 +4,7 @@ use std::fmt::{self, Arguments, Display};
 use std::io::Write;
 use std::sync::OnceLock;
 
-use chrono::{SecondsFormat, Utc};
-
+use crate::clock;
 use crate::response::json_string;
 use crate::server::Exchange;
 
@@ -96,8 +95,7 @@ struct Time;
 
 impl Display for Time {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-        formatter.write_str(&now)
+        formatter.write_str(&clock::timestamp())
     }
 }
 

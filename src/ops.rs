@@ -29,13 +29,13 @@ pub(crate) struct Ops {
 }
 
 impl Ops {
-    fn route(&self, request: &Request) -> Result<Response, Problem> {
-        let path = request.url().split('?').next().unwrap_or_default();
+    fn route(&self, method: &Method, target: &str) -> Result<Response, Problem> {
+        let path = target.split('?').next().unwrap_or_default();
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             let detail = "There is nothing here. The resources are /healthz, /readyz and /metrics.";
             return Err(Problem::new(404, detail));
         }
-        if !matches!(request.method(), Method::Get | Method::Head) {
+        if !matches!(method, Method::Get | Method::Head) {
             return Err(Problem::new(405, "This resource takes GET, HEAD.").with_header("Allow", "GET, HEAD"));
         }
         Ok(match path {
@@ -57,8 +57,8 @@ impl Ops {
 }
 
 impl Service for Ops {
-    fn respond(&self, request: &mut Request) -> Response {
-        self.route(request).unwrap_or_else(Response::from)
+    fn respond(&self, request: &mut Request, target: &str) -> Response {
+        self.route(request.method(), target).unwrap_or_else(Response::from)
     }
 
     /// Probes and scrapes would only hide the application's own requests.

@@ -8,9 +8,9 @@ mod target;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{SecondsFormat, Utc};
 use tiny_http::{Method, Request};
 
+use crate::clock;
 use crate::config::{Config, Secret};
 use crate::db::{Db, StoreError};
 use crate::log;
@@ -38,9 +38,8 @@ impl App {
         Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body }
     }
 
-    fn route(&self, request: &mut Request) -> Result<Response, Problem> {
-        let url = request.url().to_owned();
-        let target = Target::parse(&url)?;
+    fn route(&self, request: &mut Request, target: &str) -> Result<Response, Problem> {
+        let target = Target::parse(target)?;
         if !matches!(target.resource, Resource::Root) {
             self.authorize(request)?;
         }
@@ -86,8 +85,8 @@ impl App {
 }
 
 impl Service for App {
-    fn respond(&self, request: &mut Request) -> Response {
-        self.route(request).unwrap_or_else(Response::from)
+    fn respond(&self, request: &mut Request, target: &str) -> Response {
+        self.route(request, target).unwrap_or_else(Response::from)
     }
 
     fn finished(&self, exchange: &Exchange) {
@@ -108,11 +107,11 @@ impl Service for App {
 }
 
 fn welcome(request: &Request) -> Response {
-    let time = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let time = clock::timestamp();
     let message = "Welcome to the two-tier app!";
     match negotiation::preferred(request, [TEXT, JSON]) {
         JSON => Response::new(200, JSON, format!("{{\"message\":{},\"time\":\"{time}\"}}\n", json_string(message))),
-        _ => Response::new(200, TEXT, format!("{message} The current time is: {time}\n")),
+        _ => Response::new(200, TEXT, [message, " The current time is: ", &time, "\n"].concat()),
     }
     .with_header("Vary", "Accept")
 }

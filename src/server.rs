@@ -27,7 +27,8 @@ const MIN_SEND_RATE: u64 = 1024;
 
 /// What a server answers with.
 pub(crate) trait Service: Send + Sync {
-    fn respond(&self, request: &mut Request) -> Response;
+    /// `target` is the request's, which cannot be borrowed while the body is read.
+    fn respond(&self, request: &mut Request, target: &str) -> Response;
     /// An answer has gone out, or could not.
     fn finished(&self, exchange: &Exchange);
     /// A connection was opened (`1`) or closed (`-1`), or a request begins or ends.
@@ -118,7 +119,7 @@ fn answer(mut request: Request, shared: &pool::Shared, opened: Instant) -> bool 
     let (method, target) = (request.method().clone(), request.url().to_owned());
     let http10 = *request.http_version() <= HTTPVersion(1, 0);
 
-    let respond = AssertUnwindSafe(|| shared.service.respond(&mut request));
+    let respond = AssertUnwindSafe(|| shared.service.respond(&mut request, &target));
     let (response, panicked) = match catch_unwind(respond) {
         Ok(response) => (response, false),
         Err(_) => {

@@ -12,7 +12,7 @@ pub(crate) const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 100;
 
 /// The headers that the routes read; the rest stops here. Framing headers are written anew.
-const FORWARDED: [&str; 6] = ["Accept", "Authorization", "Content-Encoding", "Content-Type", "Host", "X-Request-Id"];
+const FORWARDED: [&str; 5] = ["Accept", "Authorization", "Content-Encoding", "Content-Type", "X-Request-Id"];
 
 /// A head that tiny_http may see.
 #[derive(Debug, PartialEq)]
@@ -73,7 +73,7 @@ pub(crate) fn check(head: &[u8]) -> Result<Head, Problem> {
     let framing = headers.framing(version)?;
     let keep_alive = headers.keep_alive(version)?;
     let expects_continue = headers.expects_continue(version)?;
-    if version == Version::Http11 && !headers.has_host {
+    if version == Version::Http11 && headers.host.is_none() {
         return Err(bad("An HTTP/1.1 request needs a Host header."));
     }
 
@@ -160,7 +160,7 @@ struct Headers<'a> {
     transfer_encoding: Option<&'a [u8]>,
     connection: Vec<&'a [u8]>,
     expect: Option<&'a [u8]>,
-    has_host: bool,
+    host: Option<&'a [u8]>,
 }
 
 impl<'a> Headers<'a> {
@@ -185,15 +185,12 @@ impl<'a> Headers<'a> {
             only_once(&mut self.transfer_encoding, value, "Transfer-Encoding")
         } else if is("Expect") {
             only_once(&mut self.expect, value, "Expect")
-        } else {
-            if is("Host") {
-                if std::mem::replace(&mut self.has_host, true) {
-                    return Err(bad("The request has more than one Host header."));
-                }
-                if !value.iter().all(u8::is_ascii_graphic) {
-                    return Err(bad("The Host header has characters that no host has."));
-                }
+        } else if is("Host") {
+            if !value.iter().all(u8::is_ascii_graphic) {
+                return Err(bad("The Host header has characters that no host has."));
             }
+            only_once(&mut self.host, value, "Host")
+        } else {
             if is("Connection") {
                 self.connection.push(value);
             } else if let Some(index) = FORWARDED.iter().position(|known| is(known)) {
@@ -261,9 +258,7 @@ impl<'a> Headers<'a> {
             (Version::Http11, _) => b" HTTP/1.1\r\n",
         });
         for (name, values) in FORWARDED.iter().zip(&self.forwarded) {
-            // A name that would be changed below is not the client's any more.
-            let is_garbled = *name == "X-Request-Id" && !values.concat().is_ascii();
-            if values.iter().all(|value| value.is_empty()) || is_garbled {
+            if values.iter().all(|value| value.is_empty()) {
                 continue;
             }
             head.extend_from_slice(name.as_bytes());
