@@ -6,6 +6,10 @@
 //!
 //! A request is pending (in the queue), then running (a thread took it), then answered. All of it under one lock.
 
+mod slot;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +17,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::log;
+use slot::{Outcome, Slot};
 
 /// Requests that may be pending; one more is turned away at once.
 const MAX_PENDING: usize = 10_000;
@@ -80,18 +85,6 @@ struct State<Q, A> {
 struct Pending<Q, A> {
     request: Q,
     slots: Vec<Arc<Slot<A>>>,
-}
-
-/// Where one caller waits for its answer.
-pub(crate) struct Slot<A> {
-    outcome: Mutex<Option<Outcome<A>>>,
-    answered: Condvar,
-}
-
-enum Outcome<A> {
-    Answer(A),
-    /// The call panicked.
-    Lost,
 }
 
 impl<Q: Send + 'static, A: Clone + Send + 'static> Group<Q, A> {
@@ -192,7 +185,7 @@ impl<Q, A> Shared<Q, A> {
 
 impl<Q: Send + 'static, A: Clone + Send + 'static> Shared<Q, A> {
     fn submit(self: &Arc<Self>, request: Q) -> Result<Arc<Slot<A>>, Unanswered> {
-        let slot = Arc::new(Slot { outcome: Mutex::new(None), answered: Condvar::new() });
+        let slot = Arc::new(Slot::new());
         let mut state = self.lock();
         let is_same = self.rules.is_same;
         let joined = state.pending.iter_mut().find(|pending| is_same(&pending.request, &request));
@@ -311,152 +304,5 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Shared<Q, A> {
 impl<Q, A> Pending<Q, A> {
     fn has(&self, slot: &Arc<Slot<A>>) -> bool {
         self.slots.iter().any(|other| Arc::ptr_eq(other, slot))
-    }
-}
-
-impl<A> Slot<A> {
-    fn lock(&self) -> MutexGuard<'_, Option<Outcome<A>>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, outcome: Outcome<A>) {
-        *self.lock() = Some(outcome);
-        self.answered.notify_one();
-    }
-
-    fn is_answered(&self) -> bool {
-        self.lock().is_some()
-    }
-
-    fn take(&self) -> Option<Outcome<A>> {
-        self.lock().take()
-    }
-
-    /// Waits until there is an outcome or the time is over, and says whether there is one.
-    fn wait_until(&self, deadline: Instant) -> bool {
-        let mut outcome = self.lock();
-        while outcome.is_none() {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            let woken = self.answered.wait_timeout(outcome, left);
-            (outcome, _) = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{self, Receiver, Sender};
-
-    use super::*;
-
-    const LATER: Duration = Duration::from_secs(20);
-
-    type Gated = (Arc<Group<u32, u32>>, Receiver<Vec<u32>>, Sender<()>);
-
-    /// A group whose calls report what they were asked and then wait to be let go.
-    fn gated(full: usize) -> Gated {
-        let (report, calls) = mpsc::channel();
-        let (let_go, gate) = mpsc::channel();
-        let gate = Mutex::new(gate);
-        let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full };
-        let run = Box::new(move |requests: Vec<u32>, _| {
-            report.send(requests.clone()).unwrap();
-            gate.lock().unwrap().recv().unwrap();
-            requests.iter().map(|request| request * 10).collect()
-        });
-        (Arc::new(Group::new("test", false, rules, run)), calls, let_go)
-    }
-
-    fn call(group: &Arc<Group<u32, u32>>, request: u32) -> thread::JoinHandle<Result<u32, Unanswered>> {
-        let group = group.clone();
-        thread::spawn(move || group.call(request, Instant::now() + LATER))
-    }
-
-    fn wait_for_slots(group: &Arc<Group<u32, u32>>, count: usize) {
-        let until = Instant::now() + LATER;
-        let slots = || -> usize { group.shared.lock().pending.iter().map(|pending| pending.slots.len()).sum() };
-        while slots() != count {
-            assert!(Instant::now() < until, "{} slots, not {count}", slots());
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn requests_that_wait_share_the_next_call() {
-        let (group, calls, let_go) = gated(2);
-        let first = call(&group, 1);
-        assert_eq!(calls.recv().unwrap(), [1]);
-        let mut others = Vec::new();
-        for (index, request) in [2, 3, 2, 4].into_iter().enumerate() {
-            others.push((request, call(&group, request)));
-            wait_for_slots(&group, index + 1);
-        }
-        let_go.send(()).unwrap();
-        assert_eq!(calls.recv().unwrap(), [2, 3], "the two that fit, and one 2 for both");
-        let_go.send(()).unwrap();
-        assert_eq!(calls.recv().unwrap(), [4]);
-        let_go.send(()).unwrap();
-        assert_eq!(first.join().unwrap(), Ok(10));
-        for (request, other) in others {
-            assert_eq!(other.join().unwrap(), Ok(request * 10));
-        }
-    }
-
-    #[test]
-    fn a_request_never_joins_a_call_that_has_started() {
-        let (group, calls, let_go) = gated(10);
-        let first = call(&group, 7);
-        assert_eq!(calls.recv().unwrap(), [7]);
-        let second = call(&group, 7);
-        wait_for_slots(&group, 1);
-        let_go.send(()).unwrap();
-        assert_eq!(calls.recv().unwrap(), [7], "the same question, asked again");
-        let_go.send(()).unwrap();
-        assert_eq!((first.join().unwrap(), second.join().unwrap()), (Ok(70), Ok(70)));
-    }
-
-    #[test]
-    fn who_gives_up_while_pending_is_not_started_and_while_running_unknown() {
-        let (group, calls, let_go) = gated(10);
-        let running = group.clone();
-        let running = thread::spawn(move || running.call(1, Instant::now() + Duration::from_millis(300)));
-        assert_eq!(calls.recv().unwrap(), [1]);
-        let soon = Instant::now() + Duration::from_millis(10);
-        assert_eq!(group.call(2, soon), Err(Unanswered::NotStarted));
-        assert_eq!(running.join().unwrap(), Err(Unanswered::Unknown));
-        let_go.send(()).unwrap();
-        assert_eq!(group.shared.lock().pending.len(), 0);
-    }
-
-    #[test]
-    fn a_stuck_call_does_not_hold_up_the_others() {
-        let (group, calls, let_go) = gated(10);
-        let stuck = call(&group, 1);
-        assert_eq!(calls.recv().unwrap(), [1]);
-        let next = call(&group, 2);
-        assert_eq!(calls.recv_timeout(LATER).unwrap(), [2], "on a second thread");
-        let_go.send(()).unwrap();
-        let_go.send(()).unwrap();
-        assert_eq!((stuck.join().unwrap(), next.join().unwrap()), (Ok(10), Ok(20)));
-        let until = Instant::now() + LATER;
-        while group.shared.lock().threads != 1 {
-            assert!(Instant::now() < until, "the second thread did not end");
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_panic_in_a_call_is_unknown_and_the_next_call_works() {
-        let rules = Rules { is_same: |_, _| false, weight: |_| 1, full: 1 };
-        let run = Box::new(|requests: Vec<u32>, _| {
-            assert_ne!(requests, [13]);
-            requests
-        });
-        let group = Group::new("test", false, rules, run);
-        assert_eq!(group.call(13, Instant::now() + LATER), Err(Unanswered::Unknown));
-        assert_eq!(group.call(14, Instant::now() + LATER), Ok(14));
     }
 }

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 mod body;
+mod buffer;
 mod chunks;
 mod head;
 mod inbound;

@@ -6,12 +6,12 @@
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
-use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::Body;
+use super::buffer::Buffer;
 use super::head::{self, Head, MAX_HEAD};
 use super::{Limits, Neighbours, receive, with_socket};
 use crate::response::{Delivery, Problem, Response};
@@ -22,8 +22,6 @@ const MIN_BODY_RATE: u64 = 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a connection may be idle at least, even if its thread is wanted elsewhere: a request may be on its way.
 const SHORT_IDLE: Duration = Duration::from_millis(900);
-/// What the buffer for heads begins with, in bytes; nearly every head fits.
-const FIRST_BUFFER: usize = 2048;
 const EMPTY_LINE: &[u8] = b"\r\n";
 
 pub(super) struct Inbound {
@@ -32,9 +30,7 @@ pub(super) struct Inbound {
     stage: Stage,
     /// When the stage began; for a head, when its first byte came.
     since: Instant,
-    /// Received and not handed on yet: `buffer[filled]`.
-    buffer: Vec<u8>,
-    filled: Range<usize>,
+    buffer: Buffer,
     /// Known from the first read on.
     socket: Option<RawFd>,
     keep_alive: bool,
@@ -82,8 +78,7 @@ impl Inbound {
             neighbours,
             stage: Stage::Head { seen: 0 },
             since: Instant::now(),
-            buffer: Vec::new(),
-            filled: 0..0,
+            buffer: Buffer::default(),
             socket: None,
             keep_alive: false,
             expects_continue: false,
@@ -192,13 +187,14 @@ impl Inbound {
 
     fn read_head(&mut self, socket: RawFd, mut seen: usize) -> Result<Head, Ending> {
         loop {
-            let buffered = &self.buffer[self.filled.clone()];
+            let buffered = self.buffer.unread();
             // RFC 9112, section 2.2: an empty line before a request is to be ignored. One: more would keep an idle
             // connection's place for nothing.
             let bytes = buffered.strip_prefix(EMPTY_LINE).unwrap_or(buffered);
             if let Some(end) = head::find_end(bytes, &mut seen).map_err(Ending::Refuse)? {
                 let head = head::check(&bytes[..end]).map_err(Ending::Refuse)?;
-                self.filled.start = self.filled.end - (bytes.len() - end);
+                let consumed = buffered.len() - bytes.len() + end;
+                self.buffer.consume(consumed);
                 return Ok(head);
             }
             if buffered.len() >= MAX_HEAD {
@@ -210,17 +206,16 @@ impl Inbound {
 
     /// Receives more of a head, waiting for it within the limits.
     fn receive_head(&mut self, socket: RawFd) -> Result<(), Ending> {
-        self.make_room();
         loop {
             let is_idle = self.is_idle();
-            match receive(socket, &mut self.buffer[self.filled.end..]) {
+            match receive(socket, self.buffer.room()) {
                 Ok(0) if is_idle => return Err(Ending::Close),
                 Ok(0) => {
                     let detail = "The connection was closed in the middle of the request's head.";
                     return Err(Ending::Refuse(Problem::new(400, detail)));
                 }
                 Ok(count) => {
-                    self.filled.end += count;
+                    self.buffer.add(count);
                     if !is_idle {
                         self.check_head_time()?;
                     } else if !self.is_idle() {
@@ -243,7 +238,7 @@ impl Inbound {
 
     /// Whether the next head has not begun.
     fn is_idle(&self) -> bool {
-        matches!(&self.buffer[self.filled.clone()], [] | EMPTY_LINE)
+        matches!(self.buffer.unread(), [] | EMPTY_LINE)
     }
 
     fn check_head_time(&self) -> Result<(), Ending> {
@@ -252,20 +247,6 @@ impl Inbound {
         }
         let seconds = self.limits.head.as_secs_f32();
         Err(Ending::Refuse(Problem::new(408, format!("The request's head took longer than {seconds} s."))))
-    }
-
-    /// Makes room for at least one more byte behind what is buffered, which is less than `MAX_HEAD`.
-    fn make_room(&mut self) {
-        if self.filled.is_empty() {
-            self.filled = 0..0;
-        } else if self.filled.end == self.buffer.len() && self.filled.start > 0 {
-            self.buffer.copy_within(self.filled.clone(), 0);
-            self.filled = 0..self.filled.len();
-        }
-        if self.filled.end == self.buffer.len() {
-            let longer = (self.buffer.len() * 2).clamp(FIRST_BUFFER, MAX_HEAD);
-            self.buffer.resize(longer, 0);
-        }
     }
 
     /// Hands on a piece of a clean head, and with its last byte begins the body.
@@ -286,24 +267,23 @@ impl Inbound {
 
     /// Reads a piece of `body` into `out`; an end of file in the middle of it is an error.
     fn read_body(&mut self, socket: RawFd, body: &mut Body, out: &mut [u8]) -> io::Result<usize> {
-        if self.filled.is_empty() && !body.is_chunked() {
-            let wanted = body.left_of(out.len());
-            let count = self.receive_body(socket, body, &mut out[..wanted])?;
-            return body.take(&out[..count]);
-        }
-        // What follows a chunked body is found only once it is here, so it must come through the buffer.
-        if self.filled.is_empty() {
-            self.make_room();
+        if self.buffer.unread().is_empty() {
+            if !body.is_chunked() {
+                let wanted = body.left_of(out.len());
+                let count = self.receive_body(socket, body, &mut out[..wanted])?;
+                return body.take(&out[..count]);
+            }
+            // What follows a chunked body is found only once it is here, so it must come through the buffer.
             let mut buffer = std::mem::take(&mut self.buffer);
-            let outcome = self.receive_body(socket, body, &mut buffer);
+            let outcome = self.receive_body(socket, body, buffer.room());
             self.buffer = buffer;
-            self.filled = 0..outcome?;
+            self.buffer.add(outcome?);
         }
-        let available = self.filled.len().min(out.len());
-        let start = self.filled.start;
-        let count = body.take(&self.buffer[start..start + available])?;
-        out[..count].copy_from_slice(&self.buffer[start..start + count]);
-        self.filled.start += count;
+        let unread = self.buffer.unread();
+        let available = &unread[..unread.len().min(out.len())];
+        let count = body.take(available)?;
+        out[..count].copy_from_slice(&available[..count]);
+        self.buffer.consume(count);
         Ok(count)
     }
 
