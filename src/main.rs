@@ -7,6 +7,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("two-tier runs on Linux; elsewhere run its container image");
 
+mod budget;
 mod clock;
 mod config;
 mod db;

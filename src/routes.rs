@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
 
+use crate::budget::Budget;
 use crate::clock;
 use crate::config::{Config, Secret};
 use crate::db::{Db, StoreError};
@@ -21,6 +22,8 @@ use target::{Resource, Target};
 
 /// How long the database has for a request. The answer is out within 5 s; the rest is for its way.
 const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+/// Bodies as long as `MAX_BODY` that may be in memory at once.
+const MAX_LARGE_BODIES: usize = 16;
 /// What a client is asked to wait before it tries again, in seconds.
 const RETRY_AFTER: &str = "1";
 
@@ -31,11 +34,14 @@ pub(crate) struct App {
     api_token: Option<Secret>,
     /// In bytes.
     max_body: usize,
+    /// For all bodies that are in memory and not small.
+    bodies: Budget,
 }
 
 impl App {
     pub(crate) fn new(config: &Config, db: Arc<Db>, metrics: Arc<Metrics>) -> Self {
-        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body }
+        let bodies = Budget::new(config.max_body.saturating_mul(MAX_LARGE_BODIES));
+        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body, bodies }
     }
 
     fn route(&self, request: &mut Request, target: &str) -> Result<Response, Problem> {

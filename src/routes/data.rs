@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tiny_http::Request;
 
 use super::target::{Target, decode_id, encode_id};
-use super::{App, deadline, negotiation};
+use super::{App, RETRY_AFTER, deadline, negotiation};
+use crate::budget::Share;
 use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal};
 use crate::document::{Document, DocumentId};
 use crate::guard;
@@ -18,6 +19,8 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 /// Documents that an export reads at once.
 const EXPORT_BATCH: usize = 1000;
+/// What a body may be long, in bytes, without counting among the large ones.
+const SMALL_BODY: usize = 16 * 1024;
 /// Errors that one answer lists at most.
 const MAX_ERRORS: usize = 1000;
 
@@ -85,6 +88,7 @@ impl App {
         }
         match negotiation::content_type(request).as_deref() {
             Some(JSON) => {
+                let _share = self.share_for_body(request)?;
                 let body = self.read_body(request)?;
                 let documents = json::parse_documents(&body)?;
                 drop(body);
@@ -95,6 +99,23 @@ impl App {
                 "Send JSON with \"Content-Type: application/json\" (curl --json does), or one document a line with \
                  \"Content-Type: application/x-ndjson\", both in UTF-8.",
             )),
+        }
+    }
+
+    /// Until the documents of a body are stored they take about four times its length, so large bodies wait for each
+    /// other. A small one does not: there are never more of them than connections.
+    fn share_for_body(&self, request: &Request) -> Result<Option<Share<'_>>, Problem> {
+        let length = request.body_length().unwrap_or(self.max_body);
+        if length <= SMALL_BODY || length > self.max_body {
+            return Ok(None);
+        }
+        match self.bodies.take(length, deadline()) {
+            Some(share) => Ok(Some(share)),
+            None => {
+                let detail = "Too many large bodies arrive at once. Nothing was stored. Send it again later, or as \
+                              application/x-ndjson, which takes less memory.";
+                Err(Problem::new(503, detail).with_header("Retry-After", RETRY_AFTER))
+            }
         }
     }
 
