@@ -102,13 +102,15 @@ pub(crate) struct Db {
     pings: Pings,
     writes: Health,
     reads: Health,
-    /// Where the documents are, for people.
+    /// Where the documents are, for the people who run this.
     place: String,
+    /// As much of that as every client may see: no server and no directory.
+    name: String,
 }
 
 impl Db {
     pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, SettingError> {
-        let (store, place): (Arc<dyn Store>, String) = match &config.store {
+        let (store, place, name): (Arc<dyn Store>, String, String) = match &config.store {
             StoreConfig::Mongo { setting, uri, collection } => {
                 let store = MongoStore::new(uri, collection, metrics.clone())
                     .map_err(|problem| SettingError::new(*setting, problem))?;
@@ -117,19 +119,20 @@ impl Db {
                         "the password in {setting} is a placeholder that everybody knows; set one of your own"
                     ));
                 }
-                let place = store.place();
-                (Arc::new(store), place)
+                let (place, name) = (store.place(), store.name());
+                (Arc::new(store), place, name)
             }
             StoreConfig::Local { file } => {
                 let store =
                     LocalStore::open(file).map_err(|error| SettingError::new("DATA_FILE", error.to_string()))?;
-                (Arc::new(store), format!("the file {}", file.display()))
+                let name = file.file_name().unwrap_or_default();
+                (Arc::new(store), format!("the file {}", file.display()), format!("the file {}", name.display()))
             }
         };
-        Ok(Self::over(store, place, !config.grouping, metrics))
+        Ok(Self::over(store, place, name, !config.grouping, metrics))
     }
 
-    fn over(store: Arc<dyn Store>, place: String, ungrouped: bool, metrics: &Arc<Metrics>) -> Self {
+    fn over(store: Arc<dyn Store>, place: String, name: String, ungrouped: bool, metrics: &Arc<Metrics>) -> Self {
         Self {
             inserts: calls::inserts(store.clone(), ungrouped, metrics.clone()),
             pages: calls::pages(store.clone(), ungrouped, metrics.clone()),
@@ -138,11 +141,16 @@ impl Db {
             writes: Health::new("write to", metrics.clone()),
             reads: Health::new("read from", metrics.clone()),
             place,
+            name,
         }
     }
 
     pub(crate) fn place(&self) -> &str {
         &self.place
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Begins to store the documents, in as many commands as it takes.

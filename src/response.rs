@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::clock;
 
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 const PROBLEM: &str = "application/problem+json";

@@ -3,6 +3,7 @@
 mod data;
 mod import;
 mod negotiation;
+mod page;
 mod target;
 
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use crate::config::{Config, Secret};
 use crate::db::{Db, StoreError};
 use crate::log;
 use crate::metrics::{Metrics, Route};
-use crate::response::{JSON, Problem, Response, TEXT, json_string};
+use crate::response::{HTML, JSON, Problem, Response, TEXT, json_string};
 use crate::server::{Exchange, Service};
+use page::Page;
 use target::{Resource, Target};
 
 /// How long the database has for a request. The answer is out within 5 s; the rest is for its way.
@@ -36,12 +38,14 @@ pub(crate) struct App {
     max_body: usize,
     /// For all bodies that are in memory and not small.
     bodies: Budget,
+    page: Page,
 }
 
 impl App {
     pub(crate) fn new(config: &Config, db: Arc<Db>, metrics: Arc<Metrics>) -> Self {
         let bodies = Budget::new(config.max_body.saturating_mul(MAX_LARGE_BODIES));
-        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body, bodies }
+        let page = Page::new(db.name());
+        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body, bodies, page }
     }
 
     fn route(&self, request: &mut Request, target: &str) -> Result<Response, Problem> {
@@ -52,7 +56,7 @@ impl App {
         match (&target.resource, request.method()) {
             (Resource::Root, Method::Get | Method::Head) => {
                 target.no_query()?;
-                Ok(welcome(request))
+                Ok(self.welcome(request))
             }
             (Resource::Root, _) => Err(method_not_allowed("GET, HEAD")),
             (Resource::Data, Method::Get | Method::Head) => self.list(request, &target),
@@ -67,6 +71,17 @@ impl App {
             }
             (Resource::Document(_), _) => Err(method_not_allowed("GET, HEAD")),
         }
+    }
+
+    fn welcome(&self, request: &Request) -> Response {
+        let time = clock::timestamp();
+        let message = "Welcome to the two-tier app!";
+        match negotiation::preferred(request, [TEXT, JSON, HTML]) {
+            JSON => Response::new(200, JSON, format!("{{\"message\":{},\"time\":\"{time}\"}}\n", json_string(message))),
+            HTML => self.page.at(&time),
+            _ => Response::new(200, TEXT, [message, " The current time is: ", &time, "\n"].concat()),
+        }
+        .with_header("Vary", "Accept")
     }
 
     /// Checks the bearer token (RFC 6750, section 2.1) where one is set.
@@ -110,16 +125,6 @@ impl Service for App {
         self.metrics.add_connections(connections);
         self.metrics.add_in_flight(requests);
     }
-}
-
-fn welcome(request: &Request) -> Response {
-    let time = clock::timestamp();
-    let message = "Welcome to the two-tier app!";
-    match negotiation::preferred(request, [TEXT, JSON]) {
-        JSON => Response::new(200, JSON, format!("{{\"message\":{},\"time\":\"{time}\"}}\n", json_string(message))),
-        _ => Response::new(200, TEXT, [message, " The current time is: ", &time, "\n"].concat()),
-    }
-    .with_header("Vary", "Accept")
 }
 
 fn method_not_allowed(allowed: &'static str) -> Problem {

@@ -7,7 +7,7 @@ use support::{Answer, Connection, Store};
 
 stores![
     the_welcome_says_the_time_in_utc_with_milliseconds,
-    the_welcome_is_json_where_the_client_prefers_it,
+    the_welcome_is_json_or_a_page_where_the_client_prefers_it,
     a_document_is_answered_with_where_it_is,
     a_document_keeps_the_order_of_its_keys_behind_its_id,
     an_array_is_stored_whole_and_answered_in_its_order,
@@ -57,11 +57,17 @@ fn the_welcome_says_the_time_in_utc_with_milliseconds(store: Store) {
     assert!((before.timestamp_millis()..=after.timestamp_millis()).contains(&time.timestamp_millis()), "{time}");
 }
 
-fn the_welcome_is_json_where_the_client_prefers_it(store: Store) {
+fn the_welcome_is_json_or_a_page_where_the_client_prefers_it(store: Store) {
     let server = store.start(&[]);
     for (accept, content_type) in [
         ("*/*", "text/plain; charset=utf-8"),
-        ("text/html, application/xhtml+xml, */*;q=0.8", "text/plain; charset=utf-8"),
+        ("text/*", "text/plain; charset=utf-8"),
+        ("text/html, application/xhtml+xml, */*;q=0.8", "text/html; charset=utf-8"),
+        ("TEXT/HTML", "text/html; charset=utf-8"),
+        ("text/plain;q=0.5, text/html;q=0.6", "text/html; charset=utf-8"),
+        ("text/plain, text/html", "text/plain; charset=utf-8"),
+        ("text/html, application/json", "application/json"),
+        ("text/html;q=0, */*", "text/plain; charset=utf-8"),
         ("application/json", "application/json"),
         ("APPLICATION/JSON", "application/json"),
         ("application/*", "application/json"),

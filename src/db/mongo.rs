@@ -72,7 +72,12 @@ impl MongoStore {
         })
     }
 
-    /// The database, the collection and the servers, for people.
+    /// The database and the collection, for people.
+    pub(super) fn name(&self) -> String {
+        format!("MongoDB, {}.{}", self.database, self.collection)
+    }
+
+    /// As `name`, with the servers.
     pub(super) fn place(&self) -> String {
         let servers = match &self.address.host_info {
             HostInfo::HostIdentifiers(servers) => {
@@ -81,7 +86,7 @@ impl MongoStore {
             HostInfo::DnsRecord(name) => name.clone(),
             _ => "unknown servers".to_owned(),
         };
-        format!("MongoDB, {}.{} on {servers}", self.database, self.collection)
+        format!("{} on {servers}", self.name())
     }
 
     /// Whether the password is one of those that k8s.yaml and compose.yaml come with.
