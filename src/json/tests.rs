@@ -306,14 +306,21 @@ fn nesting_ends_at_100_levels_and_fits_a_small_stack() {
         format!("{}{leaf}{}", open.repeat(levels), close.repeat(levels))
     };
     let check = move || {
+        // A type is no level, however many objects it is written in.
         let binary = r#"{"$binary":{"base64":"","subType":"00"}}"#;
-        let deepest = nested(r#"{"a":"#, binary, "}", 100);
-        let document = parse_documents(format!("[{deepest}]").as_bytes()).unwrap();
-        let Documents::Many(documents) = document else { panic!("not an array") };
-        assert!(json_of(documents[0].raw()).ends_with(&deepest[1..]));
+        let pointer = r#"{"$dbPointer":{"$ref":"b","$id":{"$oid":"0123456789abcdef01234567"}}}"#;
+        for leaf in [binary, pointer] {
+            let deepest = nested(r#"{"a":"#, leaf, "}", 100);
+            let document = parse_documents(format!("[{deepest}]").as_bytes()).unwrap();
+            let Documents::Many(documents) = document else { panic!("not an array") };
+            assert!(json_of(documents[0].raw()).ends_with(&deepest[1..]));
+        }
         for json in [
             nested(r#"{"a":"#, "{}", "}", 100),
             nested(r#"{"a":"#, "[]", "}", 100),
+            nested(r#"{"a":"#, r#"{"$regex":{}}"#, "}", 100),
+            // What GET would write for the older form could not be sent again.
+            nested(r#"{"a":"#, r#"{"$code":"","$scope":{"b":{"$binary":"","$type":"00"}}}"#, "}", 99),
             nested(r#"{"a":"#, binary, "}", 101),
             format!(r#"{{"a":{}}}"#, nested("[", "", "]", 100)),
             nested(r#"{"a":"#, "1", "}", 100_000),

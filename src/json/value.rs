@@ -10,8 +10,9 @@ use super::builder::{Builder, Object};
 use super::extended::{self, append_string};
 use super::{MAX_DEPTH, failure, scalar};
 
-/// `{"$binary":{…}}` is two objects in JSON and none in BSON. What is deeper than that need not be read to be refused.
-const LEVELS_IN_A_TYPE: usize = 2;
+/// `{"$dbPointer":{"$id":{"$oid":…}}}` is three objects in JSON and none in BSON. What is deeper than that need not be
+/// read to be refused.
+const LEVELS_IN_A_TYPE: usize = 3;
 
 /// A value of any type, for the element whose type byte is at `tag`.
 pub(super) struct Value<'b, 'de> {
@@ -86,8 +87,9 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
         let mut object = Object::new(builder);
         let mut may_be_type = false;
         while let Some(key) = map.next_key_seed(Key)? {
-            let in_type = extended::may_be_type_key(&key);
-            may_be_type |= in_type;
+            may_be_type |= extended::may_be_type_key(&key);
+            // A scope is a document, and the object around it counts too: the types in it need room below the limit.
+            let in_type = extended::is_type_key(&key) && key != "$scope";
             let tag = object.begin_field(builder, key)?;
             map.next_value_seed(Value { builder, tag, depth: depth + 1, in_type })?;
         }
