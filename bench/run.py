@@ -1,207 +1,148 @@
 #!/usr/bin/env python3
-"""Measures two-tier against what it is compared with, side by side in one run, and prints Markdown tables.
+"""Measures two-tier against what it is compared with, side by side in one run; writes bench/results.json, and from it
+bench/results.md and bench/charts/.
 
-    bench/run.py              the embedded store: the bare loop, grouping on and off
-    bench/run.py MONGODB_URI  MongoDB: grouping on and off, Flask behind gunicorn. The database in the URI is dropped.
+    bench/run.py                  everything, about 25 minutes
+    bench/run.py --only NAME      one part, into the results that are there; see --help for the names
+    bench/run.py --render         only draws again
+    bench/run.py MONGODB_URI      on this database, whose collection `data` is dropped, not on a FerretDB of its own
 
-Needs wrk and ab (Debian: wrk, apache2-utils). Each figure is the median of ROUNDS rounds; within a round the candidates
-take turns. SECONDS and ROUNDS can be set in the environment.
+Needs wrk and ab (Debian: wrk, apache2-utils). Each figure is the median of ROUNDS rounds of SECONDS_EACH seconds;
+within a round the candidates take turns, in the next one the other way round. BINARY measures another two-tier than the
+one in target/release, which is built first.
 """
 
+import argparse
+import json
 import os
 import pathlib
-import re
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from measure import report
+from measure.check import check_same_answers, check_same_welcome
+from measure.comparison import compare
+from measure.footprint import measure_footprint, measure_start
+from measure.load import BODY, ab, wrk
+from measure.machine import machine, versions
+from measure.servers import BARE_LOOP, Axum, Database, Flask, Server, TwoTier
+from measure.servers import build, documents, end_with_sigterm, settle
+
+BENCH = pathlib.Path(__file__).resolve().parent
 SECONDS = int(os.environ.get("SECONDS_EACH", "4"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-BINARY = ROOT / "target/release/two-tier"
-BARE_LOOP = ROOT / "bench/bare-loop/target/release/bare-loop"
+CLIENTS = (1, 8, 64, 200, 500)
 
 
-class Server:
-    """A process that says on its output where it listens."""
-
-    def __init__(self, command, settings=None):
-        self.directory = tempfile.mkdtemp(prefix="two-tier-bench-")
-        environment = {"PORT": "0", "OPS_PORT": "0", "LOG": "off", **(settings or {})}
-        started = time.monotonic()
-        self.process = subprocess.Popen(
-            command, env=environment, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for line in self.process.stdout:
-            if match := re.search(r"listens on (http://[\d.:]+)", line):
-                self.url = match[1]
-                break
-        else:
-            sys.exit(f"{command} did not start")
-        urllib.request.urlopen(self.url + "/").read()
-        self.first_answer = time.monotonic() - started
-
-    def resident_mib(self):
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
-    def post(self, documents, path="/data"):
-        headers = {"Content-Type": "application/x-ndjson"}
-        request = urllib.request.Request(self.url + path, documents.encode(), headers)
-        urllib.request.urlopen(request).read()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait(30)
-        shutil.rmtree(self.directory)
+def root(database):
+    """`GET /`, keep-alive (wrk)"""
+    uri = database.uri
+    with TwoTier(MONGODB_URI=uri) as own, Server([BARE_LOOP]) as bare:
+        with Flask(uri) as flask, Axum(uri, "cursor") as axum:
+            check_same_welcome(own, axum)
+            servers = {"two-tier": own, "bare loop": bare, "Flask": flask, "axum": axum}
+            return compare(servers, lambda one, clients: wrk(one.url + "/", clients, SECONDS), CLIENTS, ROUNDS)
 
 
-class Gunicorn(Server):
-    """Flask, with as many workers and threads as its own documentation recommends for the machine."""
-
-    def __init__(self, uri):
-        environment = ROOT / "target/bench-flask"
-        if not (environment / "bin/gunicorn").exists():
-            subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-            requirements = ROOT / "bench/flask/requirements.txt"
-            subprocess.run([environment / "bin/pip", "install", "-q", "-r", requirements], check=True)
-        workers = 2 * os.cpu_count() + 1
-        self.directory = tempfile.mkdtemp(prefix="two-tier-bench-")
-        self.process = subprocess.Popen(
-            [environment / "bin/gunicorn", "-b", "127.0.0.1:0", "-w", str(workers), "--threads", "8", "app:app"],
-            env={"MONGODB_URI": uri, "PATH": os.environ["PATH"]},
-            cwd=ROOT / "bench/flask", stderr=subprocess.PIPE, text=True,
-        )
-        for line in self.process.stderr:
-            if match := re.search(r"Listening at: (http://[\d.:]+)", line):
-                self.url = match[1]
-                break
-        urllib.request.urlopen(self.url + "/").read()
+def root_connections(database):
+    """`GET /`, a connection a request (ab)"""
+    uri = database.uri
+    with TwoTier(MONGODB_URI=uri) as own, Server([BARE_LOOP]) as bare, Axum(uri, "cursor") as axum:
+        servers = {"two-tier": own, "bare loop": bare, "axum": axum}
+        return compare(servers, lambda one, clients: ab(one.url + "/", clients, SECONDS), CLIENTS, ROUNDS)
 
 
-def wrk(url, clients, *options):
-    """Requests a second and the 99th percentile in milliseconds; stops the run at the first failed request."""
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "--timeout", "30s", "--latency", *options, url]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in output or "Socket errors" in output:
-        sys.exit(f"failed requests at {url}:\n{output}")
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", output).groups()
-    factor = {"us": 0.001, "ms": 1, "s": 1000}[unit]
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]), float(number) * factor
-
-
-def ab(url, clients):
-    """Requests a second, a connection each."""
-    command = ["ab", "-q", "-t", str(SECONDS), "-n", "10000000", "-c", str(clients), url + "/"]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if not re.search(r"Failed requests:\s+0\n", output):
-        sys.exit(f"failed requests at {url}:\n{output}")
-    return float(re.search(r"Requests per second:\s+([\d.]+)", output)[1]), None
-
-
-def settle(server):
-    """Waits until the database has done what the last candidate's clients have left it to do."""
-    fastest = None
-    until = time.monotonic() + 60
-    calm = 0
-    while calm < 5 and time.monotonic() < until:
-        started = time.monotonic()
-        urllib.request.urlopen(server.url + "/data").read()
-        took = time.monotonic() - started
-        fastest = min(took, fastest or took)
-        calm = calm + 1 if took < 2 * fastest else 0
-
-
-def compare(title, candidates, measure, clients=(1, 16, 64, 200)):
-    """A table of requests a second: a row for each number of clients, the last column the ratios to the first one."""
-    names = list(candidates)
-    print(f"\n{title}\n\n| clients | {' | '.join(f'{name}, req/s (p99)' for name in names)} | {names[0]} : others |")
-    print("|---:|" + "---:|" * (len(names) + 1))
-    for count in clients:
-        results = {name: [] for name in names}
-        for turn in range(ROUNDS):
-            for name in names if turn % 2 == 0 else reversed(names):
-                results[name].append(measure(candidates[name], count))
-        rates = {name: statistics.median(rate for rate, _ in results[name]) for name in names}
-        cells = []
-        for name in names:
-            lates = [late for _, late in results[name] if late is not None]
-            late = f" ({statistics.median(lates):.1f} ms)" if lates else ""
-            cells.append(f"{rates[name]:,.0f}{late}")
-        ratios = ", ".join(f"{rates[names[0]] / rates[name]:.2f}" for name in names[1:])
-        print(f"| {count} | {' | '.join(cells)} | {ratios} |", flush=True)
-
-
-def documents(count):
-    return "".join(f'{{"name":"Ada","number":{number},"active":true}}\n' for number in range(count))
-
-
-def embedded():
-    with Server([BINARY]) as server:
-        print(f"exec to first answer, new data file: {server.first_answer * 1000:.1f} ms")
-        print(f"resident, idle: {server.resident_mib():.1f} MiB")
-        wrk(server.url + "/", 200)
-        wrk(server.url + "/data", 200, "-s", ROOT / "bench/post.lua")
-        print(f"resident after 200 clients on / and POST: {server.resident_mib():.1f} MiB")
-    print(f"binary: {BINARY.stat().st_size / 1e6:.2f} MB")
-    with Server([BINARY]) as server, Server([BARE_LOOP]) as bare:
-        pair = {"two-tier": server, "bare loop": bare}
-        compare("`GET /`, keep-alive (wrk)", pair, lambda one, count: wrk(one.url + "/", count))
-        compare("`GET /`, a connection a request (ab)", pair, lambda one, count: ab(one.url, count))
-    with Server([BINARY]) as grouped, Server([BINARY], {"GROUPING": "off"}) as ungrouped:
-        pair = {"two-tier": grouped, "grouping off": ungrouped}
-        post = lambda one, count: wrk(one.url + "/data", count, "-s", ROOT / "bench/post.lua")
-        compare("`POST /data`, one document", pair, post)
-    with Server([BINARY]) as grouped, Server([BINARY], {"GROUPING": "off"}) as ungrouped:
-        pair = {"two-tier": grouped, "grouping off": ungrouped}
-        for server in pair.values():
+def get_embedded(_):
+    """`GET /data`, 100 of 1,000 documents, embedded store"""
+    with TwoTier() as own, TwoTier(GROUPING="off") as ungrouped:
+        servers = {"two-tier": own, "grouping off": ungrouped}
+        for server in servers.values():
             server.post(documents(1000))
-        compare("`GET /data`, 100 of 1,000 documents", pair, lambda one, count: wrk(one.url + "/data", count))
+        return compare(servers, lambda one, clients: wrk(one.url + "/data", clients, SECONDS), CLIENTS, ROUNDS)
 
 
-def mongodb(uri):
-    python = ROOT / "target/bench-flask/bin/python"
-    settings = {"MONGODB_URI": uri}
-    with Gunicorn(uri) as flask, Server([BINARY], settings) as grouped:
-        with Server([BINARY], {**settings, "GROUPING": "off"}) as ungrouped:
-            def empty():
-                code = "import os, pymongo; c = pymongo.MongoClient(os.environ['URI']); d = c.get_default_database()"
-                drop = f"{code}; d['data'].drop()"
-                subprocess.run([python, "-c", drop], env={"URI": uri}, check=True)
+def post_embedded(_):
+    """`POST /data`, one document, embedded store"""
+    with TwoTier() as own, TwoTier(GROUPING="off") as ungrouped:
+        servers = {"two-tier": own, "grouping off": ungrouped}
+        return compare(servers, lambda one, clients: wrk(one.url + "/data", clients, SECONDS, BODY), CLIENTS, ROUNDS)
 
-            print(f"resident, MongoDB connected: {grouped.resident_mib():.1f} MiB")
-            trio = {"two-tier": grouped, "grouping off": ungrouped, "Flask": flask}
-            empty()
 
-            def post(one, count):
-                empty()
-                return wrk(one.url + "/data", count, "-s", ROOT / "bench/post.lua")
+def get_mongodb(database):
+    """`GET /data`, 100 of 1,000 documents, MongoDB"""
+    uri = database.uri
+    with TwoTier(MONGODB_URI=uri) as own, Flask(uri) as flask, Axum(uri, "cursor") as cursor:
+        with Axum(uri, "single-batch") as single:
+            check_same_answers(database, own, {"axum cursor": cursor, "axum single batch": single}, flask)
+            database.empty()
+            own.post(documents(1000))
 
-            def get(one, count):
-                settle(grouped)
-                return wrk(one.url + "/data", count)
+            def measure(one, clients):
+                settle(own)
+                return wrk(one.url + "/data", clients, SECONDS)
 
-            compare("`POST /data`, one document", trio, post, (1, 200))
-            empty()
-            grouped.post(documents(1000))
-            compare("`GET /data`, 100 of 1,000 documents", trio, get, (1, 200))
-            print(f"resident after that: {grouped.resident_mib():.1f} MiB")
+            servers = {"two-tier": own, "Flask": flask, "axum cursor": cursor, "axum single batch": single}
+            return compare(servers, measure, CLIENTS, ROUNDS)
+
+
+def post_mongodb(database):
+    """`POST /data`, one document, MongoDB"""
+    uri = database.uri
+    with TwoTier(MONGODB_URI=uri) as own, Flask(uri) as flask, Axum(uri, "cursor") as axum:
+        check_same_answers(database, own, {"axum": axum}, flask)
+
+        def measure(one, clients):
+            # Each begins with the same database, and with one that has nothing left to do.
+            database.empty()
+            settle(own)
+            return wrk(one.url + "/data", clients, SECONDS, BODY)
+
+        return compare({"two-tier": own, "Flask": flask, "axum": axum}, measure, CLIENTS, ROUNDS)
+
+
+TABLES = {
+    "root": root,
+    "root-connections": root_connections,
+    "get-embedded": get_embedded,
+    "post-embedded": post_embedded,
+    "get-mongodb": get_mongodb,
+    "post-mongodb": post_mongodb,
+}
+FIGURES = {
+    "footprint": lambda database: measure_footprint(database, min(SECONDS, 3)),
+    "start": measure_start,
+}
+PARTS = [*TABLES, *FIGURES]
+
+
+def run_part(name, database):
+    print(f"\n{name}", file=sys.stderr)
+    began = time.time()
+    if name in TABLES:
+        part = {"title": TABLES[name].__doc__, "measurements": TABLES[name](database)}
+    else:
+        part = {"rows": FIGURES[name](database)}
+    part |= {"rounds": ROUNDS, "seconds": SECONDS, "took": time.time() - began, "date": time.strftime("%Y-%m-%d")}
+    return part | {"versions": versions(database), "machine": machine()}
 
 
 def main():
-    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-    if len(sys.argv) > 1:
-        mongodb(sys.argv[1])
-    else:
-        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT / "bench/bare-loop", check=True)
-        embedded()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("uri", nargs="?", metavar="MONGODB_URI")
+    parser.add_argument("--only", action="append", choices=PARTS, metavar="NAME", help=", ".join(PARTS))
+    parser.add_argument("--render", action="store_true")
+    arguments = parser.parse_args()
+    end_with_sigterm()
+    file = BENCH / "results.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    if not arguments.render:
+        build("bare-loop", "axum")
+        with Database(arguments.uri) as database:
+            for name in arguments.only or PARTS:
+                results[name] = run_part(name, database)
+                # After each part, so that a run that is broken off keeps what it has.
+                file.write_text(json.dumps(results, indent=1) + "\n")
+    report.write(results, PARTS, BENCH)
 
 
 if __name__ == "__main__":

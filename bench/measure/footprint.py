@@ -1,0 +1,59 @@
+"""What two-tier takes: memory by number of clients, the time to its first answer, the size of its binary. Each row is
+[what, value, unit, target]."""
+
+import re
+import statistics
+
+from .load import BODY, wrk
+from .process import peak_mb, reset_peak, resident_mb
+from .servers import BINARY, ROOT, TwoTier, documents
+
+IDLE_TARGET = 8
+TARGETS = {200: 16, 512: 32}
+START_TARGET = 15
+SIZE_TARGET = 6
+STARTS = 9
+LOADS = [("GET /", "/", None), ("GET /data", "/data", None), ("POST /data", "/data", BODY)]
+
+
+def measure_footprint(database, seconds):
+    """On a new server for each number of clients, since memory that was needed once is not all given back."""
+    rows = []
+    for allocator, settings in _allocators().items():
+        for store, uri in (("embedded store", ""), ("MongoDB", database.uri)):
+            name = f"{store}{allocator}"
+            if uri:
+                database.empty()
+            for clients, target in TARGETS.items():
+                with TwoTier(MONGODB_URI=uri, **settings) as server:
+                    # A query has connected the driver.
+                    server.get()
+                    if clients == min(TARGETS):
+                        rows.append([f"resident, idle, {name}", resident_mb(server.pid), "MB", IDLE_TARGET])
+                    server.post(documents(1000))
+                    for what, path, body in LOADS:
+                        reset_peak(server.pid)
+                        if failed := wrk(server.url + path, clients, seconds, body)["failed"]:
+                            raise RuntimeError(f"{failed} requests failed: {what}, {clients} clients, {name}")
+                        label = f"resident, most under {clients} clients, {name}: {what}"
+                        rows.append([label, peak_mb(server.pid), "MB", target])
+                    rows.append([f"resident, after {clients} clients, {name}", resident_mb(server.pid), "MB", target])
+    return rows
+
+
+def _allocators():
+    """As the binary is, and with what the image sets for the allocator."""
+    tunables = re.search(r"GLIBC_TUNABLES=(\S+)", (ROOT / "Dockerfile").read_text())
+    image = {", as in the image": {"GLIBC_TUNABLES": tunables[1]}} if tunables else {}
+    return {"": {}, **image}
+
+
+def measure_start(database):
+    rows = []
+    for store, uri in (("new data file", ""), ("MongoDB", database.uri)):
+        times = []
+        for _ in range(STARTS):
+            with TwoTier(MONGODB_URI=uri) as server:
+                times.append(server.first_answer * 1000)
+        rows.append([f"exec to first answer, {store}", statistics.median(times), "ms", START_TARGET])
+    return [*rows, ["binary, which is nearly all of the image", BINARY.stat().st_size / 1e6, "MB", SIZE_TARGET]]
