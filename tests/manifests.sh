@@ -65,7 +65,7 @@ checkov_ignored=(
 check "k8s.yaml, Dockerfile, workflows, checkov" checkov --quiet --compact --skip-download --directory . \
   --framework kubernetes dockerfile github_actions --skip-path target "${checkov_ignored[@]}"
 
-check "all YAML, yamllint" yamllint --strict --config-file .yamllint k8s.yaml compose.yaml .yamllint .github
+check "all YAML, yamllint" yamllint --strict --config-file .yamllint k8s.yaml compose.yaml .yamllint .github docs
 check "Dockerfile, hadolint" hadolint Dockerfile
 # Offline: what it would ask GitHub for (do the pinned commits exist, are there advisories) it asks in CI.
 zizmor_options=(--persona pedantic)

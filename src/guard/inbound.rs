@@ -310,12 +310,13 @@ impl Inbound {
     fn end(&mut self, socket: RawFd, ending: Ending) {
         let unread = !matches!(ending, Ending::Close);
         self.stage = Stage::Over { unread };
+        let head_only = self.buffer[self.filled.clone()].starts_with(b"HEAD ");
         with_socket(socket, |socket| {
             if let Ending::Refuse(problem) = ending {
                 let response = Response::from(problem);
                 self.refused = Some(response.status);
                 // A client that does not take its answer is gone.
-                let _ = response.send(&mut &*socket, &Delivery::LAST);
+                let _ = response.send(&mut &*socket, &Delivery { head_only, ..Delivery::LAST });
             }
             let _ = socket.shutdown(Shutdown::Write);
         });
