@@ -25,7 +25,7 @@ use page::PageStyle;
 
 /// As two-tier's MAX_BODY.
 const MAX_BODY: usize = 1024 * 1024;
-/// Calls to the database at once; the driver's own default is 10. Measured: between 10 and 200 it made no difference
+/// Calls to the database at once; the driver's own default is 10. Measured: between 10 and 100 it made no difference
 /// that was larger than that between two runs.
 const POOL_SIZE: u32 = 32;
 const DUPLICATE_KEY: i32 = 11000;
