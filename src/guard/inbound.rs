@@ -310,7 +310,7 @@ impl Inbound {
     fn end(&mut self, socket: RawFd, ending: Ending) {
         let unread = !matches!(ending, Ending::Close);
         self.stage = Stage::Over { unread };
-        let head_only = self.buffer[self.filled.clone()].starts_with(b"HEAD ");
+        let head_only = self.buffer.unread().starts_with(b"HEAD ");
         with_socket(socket, |socket| {
             if let Ending::Refuse(problem) = ending {
                 let response = Response::from(problem);
