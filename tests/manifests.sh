@@ -72,7 +72,7 @@ zizmor_options=(--persona pedantic)
 if [[ -z ${GH_TOKEN:-} ]]; then zizmor_options+=(--offline); fi
 check "workflows, zizmor" zizmor --quiet "${zizmor_options[@]}" .github/workflows
 check "workflows, actionlint" actionlint .github/workflows/*.yml
-check "scripts, shellcheck" shellcheck tests/*.sh tests/ferretdb/build.sh .ci/run
+check "scripts, shellcheck" shellcheck tests/*.sh tests/ferretdb/build.sh fuzz/run.sh .ci/run
 
 if docker compose version >/dev/null 2>&1; then
   check "compose.yaml, docker compose config" docker compose --file compose.yaml config --quiet
