@@ -94,7 +94,8 @@ def clients(start, _):
             rows.append(show({
                 "clients": count, "answers/s": outcome.answered / outcome.took,
                 **milliseconds("first answer", outcome.first), **milliseconds("later ones", outcome.later),
-                "refused": outcome.refused, "lost": outcome.lost, "wrong": outcome.wrong, "answers missing": missing,
+                "refused": outcome.refused, "lost": outcome.lost, "closed": outcome.closed,
+                "turned away": outcome.turned_away, "wrong": outcome.wrong, "answers missing": missing,
                 "most resident, MB": process.peak_mb(server.pid),
             }))
     panels = [

@@ -14,8 +14,8 @@ Latencies are those of requests that were answered before the end of a round: wh
 """
 
 FERRETDB = """\
-The MongoDB here is FerretDB on SQLite, on the same machine. It sorts the whole collection for each page, so a query that
-many share is worth more than on MongoDB itself.
+The MongoDB here is FerretDB on SQLite, on the same machine. It sorts the whole collection for each page, so a query
+that many share is worth more than on MongoDB itself.
 """
 
 # Fewer answers than this in a round say nothing about one in a thousand.
