@@ -12,8 +12,13 @@ def lines(context, value):
 
 
 if os.environ.get("FERRETDB"):
-    # FerretDB 1 cannot read a collection any more that has a control character in a key, and knows no decimals.
+    # FerretDB 1 cannot read a collection any more that has a control character in a key, and ends the connection at a
+    # decimal. The filter does not see the examples.
     @schemathesis.hook
     def filter_body(context, body):
-        text = json.dumps(body, default=str, ensure_ascii=False)
-        return "\\" not in text and "$numberDecimal" not in text
+        return "\\" not in json.dumps(body, default=str, ensure_ascii=False)
+
+    @schemathesis.hook
+    def before_call(context, case, kwargs):
+        if isinstance(case.body, dict):
+            case.body.pop("price", None)
