@@ -98,7 +98,7 @@ def commands_of(document):
     for number, line in enumerate((ROOT / document).read_text().splitlines(), 1):
         if fence := re.match(r"\s*```(\w*)", line):
             language = None if language is not None else fence[1]
-            if language not in (None, "sh", "console", "rust"):
+            if language not in (None, "sh", "console", "text"):
                 failures.append(f"{document}:{number}: a block of {language or 'no language'}; sh and console are run")
         elif language == "sh" and line.strip():
             commands.append(Command(document, number, line.strip()))
