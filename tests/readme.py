@@ -140,7 +140,8 @@ def stands_elsewhere(command):
         if printed not in wanted:
             failures.append(f"{command}: has no {printed!r}, which ELSEWHERE replaces")
         wanted = wanted.replace(printed, there, 1)
-    lines = [line.strip().removeprefix("- ").removeprefix("run: ") for line in (ROOT / file).read_text().splitlines()]
+    text = re.sub(r" \\\n +", " ", (ROOT / file).read_text())  # lines that go on
+    lines = [line.strip().removeprefix("run: ") for line in text.splitlines()]
     if wanted not in lines:
         failures.append(f"{command}: {file} does not run it: there is no line\n    {wanted}")
     return file
