@@ -254,9 +254,12 @@ fn a_secret_that_cannot_be_used_ends_the_process_and_is_not_printed() {
         assert!(line.starts_with("API_TOKEN") && line.contains(says), "{file}: {line}");
         assert!(!line.contains("sesame"), "{line}");
     }
-    for (name, value) in
-        [("API_TOKEN", "open sesame"), ("MONGODB_URI", "mongodb://ada:open-sesame@"), ("MONGODB_URI", "open-sesame")]
-    {
+    for (name, value) in [
+        ("API_TOKEN", "open sesame"),
+        ("MONGODB_URI", "mongodb://ada:open-sesame@"),
+        ("MONGODB_URI", "mongodb://ada:100%€open-sesame@localhost/test"),
+        ("MONGODB_URI", "open-sesame"),
+    ] {
         let line = refusal_with(&[(name, value)]);
         assert!(line.starts_with(&format!("{name}: ")) && !line.contains("sesame"), "{line}");
     }

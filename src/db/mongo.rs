@@ -25,6 +25,7 @@ use crate::config::Secret;
 use crate::document::{Document, DocumentId};
 use crate::group::MAX_THREADS_WITH_LOST;
 use crate::metrics::Metrics;
+use crate::percent;
 use brackets::{bracket_filter, to_bson, types_behind};
 use failure::Failure;
 
@@ -52,11 +53,20 @@ pub(super) struct MongoStore {
     client: Mutex<Option<Client>>,
 }
 
+/// The driver (3.9.1) panics on a user or password with a % before some characters beyond ASCII, and quotes it then.
+fn parse_uri(uri: &str) -> Option<ConnectionString> {
+    let (_, rest) = uri.split_once("://")?;
+    let before_options = rest.split('?').next().unwrap_or_default();
+    let user_and_password = before_options.rsplit_once('@').map_or("", |(user_and_password, _)| user_and_password);
+    percent::decode(user_and_password).ok()?;
+    ConnectionString::parse(uri).ok()
+}
+
 impl MongoStore {
     /// Checks the URI; nothing is sent yet. The error says what is wrong with it and has no password in it.
     pub(super) fn new(uri: &Secret, collection: &str, metrics: Arc<Metrics>) -> Result<Self, String> {
         let failure = Failure::hiding_password_of(uri.expose());
-        let address = ConnectionString::parse(uri.expose()).map_err(|_| failure.uri_problem(uri.expose()))?;
+        let address = parse_uri(uri.expose()).ok_or_else(|| failure.uri_problem(uri.expose()))?;
         let Some(database) = address.default_database.clone().filter(|name| !name.is_empty()) else {
             return Err("the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned());
         };
