@@ -363,3 +363,15 @@ fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
     large.pop();
     assert_eq!(waiting.read_answer().unwrap().status, 201);
 }
+
+#[test]
+fn the_memory_of_large_bodies_is_given_back() {
+    let server = Server::start(&[("MAX_BODY", "16MiB")]);
+    let body = format!("{{\"x\":\"{}\"}}", "x".repeat(10_000_000));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(server.post(&body).status, 201));
+        }
+    });
+    wait_for("memory of less than 32 MiB", || (server.resident_kib() < 32 * 1024).then_some(()));
+}

@@ -1,12 +1,11 @@
 """What two-tier takes: memory by number of clients, the time to its first answer, the size of its binary. Each row is
 [what, value, unit, target]."""
 
-import re
 import statistics
 
 from .load import BODY, wrk
 from .process import peak_mb, reset_peak, resident_mb
-from .servers import BINARY, ROOT, TwoTier, documents
+from .servers import BINARY, TwoTier, documents
 
 IDLE_TARGET = 8
 TARGETS = {200: 16, 512: 32}
@@ -19,7 +18,7 @@ LOADS = [("GET /", "/", None), ("GET /data", "/data", None), ("POST /data", "/da
 def measure_footprint(database, seconds):
     """On a new server for each number of clients, since memory that was needed once is not all given back."""
     rows = []
-    for allocator, settings in _allocators().items():
+    for allocator, settings in {"": {}, ", allocator not set": {"GLIBC_TUNABLES": ""}}.items():
         for store, uri in (("embedded store", ""), ("MongoDB", database.uri)):
             name = f"{store}{allocator}"
             if uri:
@@ -39,13 +38,6 @@ def measure_footprint(database, seconds):
                         rows.append([label, peak_mb(server.pid), "MB", target])
                     rows.append([f"resident, after {clients} clients, {name}", resident_mb(server.pid), "MB", target])
     return rows
-
-
-def _allocators():
-    """As the binary is, and with what the image sets for the allocator."""
-    tunables = re.search(r"GLIBC_TUNABLES=(\S+)", (ROOT / "Dockerfile").read_text())
-    image = {", as in the image": {"GLIBC_TUNABLES": tunables[1]}} if tunables else {}
-    return {"": {}, **image}
 
 
 def measure_start(database):

@@ -21,8 +21,9 @@ BINARY = pathlib.Path(os.environ.get("BINARY", ROOT / "target/release/two-tier")
 BARE_LOOP = ROOT / "bench/bare-loop/target/release/bare-loop"
 AXUM = ROOT / "bench/axum/target/release/axum-peer"
 PYTHON = ROOT / "target/bench-flask/bin/python"
-# Of the environment, what a server under measurement gets too: the image sets the allocator.
-PASSED_ON = ["PATH", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"]
+# The allocator as the image sets it, or as it is set here.
+ALLOCATOR = re.search(r"GLIBC_TUNABLES=(\S+)", (ROOT / "Dockerfile").read_text())[1]
+ALLOCATOR = os.environ.get("GLIBC_TUNABLES", ALLOCATOR)
 
 
 def end_with_sigterm():
@@ -54,8 +55,7 @@ class Server:
 
     def __init__(self, command, settings=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="two-tier-bench-"))
-        passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment = {"PORT": "0", "OPS_PORT": "0", "LOG": "off", **passed_on, **(settings or {})}
+        environment = {"PORT": "0", "OPS_PORT": "0", "LOG": "off", "PATH": os.environ["PATH"], **(settings or {})}
         self.log = []
         started = time.monotonic()
         # A session of its own: Ctrl-C is for the script, which then ends its servers in order.
@@ -100,7 +100,7 @@ class Server:
 
 class TwoTier(Server):
     def __init__(self, **settings):
-        super().__init__([BINARY], settings)
+        super().__init__([BINARY], {"GLIBC_TUNABLES": ALLOCATOR, **settings})
 
 
 class Flask(Server):
