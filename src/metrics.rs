@@ -16,6 +16,9 @@ pub(crate) enum Route {
 
 const ROUTES: [(Route, &str); 4] =
     [(Route::Root, "/"), (Route::Data, "/data"), (Route::Document, "/data/{id}"), (Route::Other, "other")];
+// A route without its row would be counted beyond the end.
+const _: () = assert!(ROUTES.len() == Route::Other as usize + 1);
+
 /// What a call to the database is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Call {
@@ -27,6 +30,7 @@ pub(crate) enum Call {
 
 const CALLS: [(Call, &str); 4] =
     [(Call::Insert, "insert"), (Call::Page, "page"), (Call::Lookup, "lookup"), (Call::Ping, "ping")];
+const _: () = assert!(CALLS.len() == Call::Ping as usize + 1);
 const OUTCOMES: [&str; 2] = ["ok", "error"];
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 const STATUSES: [u16; 18] = [200, 201, 400, 401, 404, 405, 408, 409, 413, 414, 415, 417, 431, 500, 501, 503, 505, 507];
