@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), SettingError> {
-    guard::give_back_large_blocks();
+    guard::keep_less_memory();
     let config = Config::from_environment()?;
     log::set_format(config.log);
     log_panics();
