@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use serde_json::{Value, json};
-use support::{Answer, Connection, Server, Store};
+use support::{Answer, Connection, Server, Store, wait_for};
 
 stores!(
     every_answer_is_its_own,
@@ -81,7 +81,8 @@ fn stored(server: &Server) -> BTreeMap<String, Value> {
 
 fn every_answer_is_its_own(store: Store) {
     // Where a page costs a look at the whole collection, that has to be a small one.
-    let each = if store.lacks("sorting by an index: fewer documents") { 1 } else { 10 };
+    let is_slow = store.lacks("sorting by an index: fewer documents");
+    let each = if is_slow { 1 } else { 10 };
     let server = store.start(&[]);
     at_once(CLIENTS, |number| {
         let mut client = Client::new(&server);
@@ -100,8 +101,11 @@ fn every_answer_is_its_own(store: Store) {
             let pair = json!([{"_id": format!("{id}-a")}, {"_id": format!("{id}-b")}]);
             let answer = client.post(&pair);
             assert_eq!(answer.json(), json!({"inserted": 2, "ids": [pair[0]["_id"], pair[1]["_id"]]}));
-            // A page that nobody else asks for.
-            let page = client.request("GET", &format!("/data?limit=1&after=%22{id}%22"), &[], b"").json();
+            // A page that nobody else asks for. All of them at once can be too much for a database that sorts each time.
+            let page = wait_for("the page", || {
+                let answer = client.request("GET", &format!("/data?limit=1&after=%22{id}%22"), &[], b"");
+                (answer.status != 503 || !is_slow).then(|| answer.json())
+            });
             assert_eq!(page, json!([pair[0]]));
         }
     });
