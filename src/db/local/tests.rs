@@ -2,6 +2,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bson::{Bson, RawBson, bson, rawdoc};
 use redb::{StorageBackend, TableDefinition};
@@ -18,7 +20,18 @@ fn new_file() -> (TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> LocalStore {
-    LocalStore::open(path).unwrap()
+    try_open(path).unwrap()
+}
+
+/// Another test may be starting a process, which has our descriptors, and with them the lock, until it is another program.
+fn try_open(path: &Path) -> Result<LocalStore, OpenError> {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match LocalStore::open(path) {
+            Err(error) if error.to_string().contains("is in use") && Instant::now() < until => thread::yield_now(),
+            outcome => return outcome,
+        }
+    }
 }
 
 fn document(id: impl Into<RawBson>) -> Document {
@@ -62,7 +75,7 @@ fn bson_numbers(numbers: std::ops::Range<i32>) -> Vec<Bson> {
 }
 
 fn error_of_open(path: &Path) -> String {
-    match LocalStore::open(path) {
+    match try_open(path) {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error.to_string(),
     }
@@ -133,7 +146,8 @@ fn a_document_that_is_refused_does_not_hinder_the_others() {
 fn a_file_that_is_in_use_is_refused_by_name() {
     let (_directory, path) = new_file();
     let store = open(&path);
-    assert!(error_of_open(&path).contains("data.redb is in use by another process"));
+    let error = LocalStore::open(&path).map(drop).unwrap_err().to_string();
+    assert!(error.contains("data.redb is in use by another process"), "{error}");
     drop(store);
     open(&path);
 }
@@ -232,7 +246,7 @@ fn a_damaged_page_is_found_at_start_and_the_file_is_left_as_it_is() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x55;
             fs::write(&path, &damaged).unwrap();
-            match LocalStore::open(&path) {
+            match try_open(&path) {
                 // In a page that is free, or in what a header has spare.
                 Ok(store) => assert!(ids(&store).len() >= 500),
                 Err(error) => {
@@ -342,7 +356,7 @@ fn readers_see_nothing_of_a_disk_that_is_full() {
     let store = open(&path);
     insert(&store, 0..1_000).unwrap();
     let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
