@@ -21,12 +21,10 @@ impl Budget {
 
     /// Takes `bytes`, and waits until so many are free, but not beyond `deadline`: then there is none.
     pub(crate) fn take(&self, bytes: usize, deadline: Instant) -> Option<Share<'_>> {
-        let mut free = self.lock();
-        while *free < bytes {
-            let left = deadline.checked_duration_since(Instant::now())?;
-            (free, _) = self.given_back.wait_timeout(free, left).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= bytes;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.given_back.wait_timeout_while(self.lock(), left, |free| *free < bytes);
+        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(bytes)?;
         Some(Share { budget: self, bytes })
     }
 

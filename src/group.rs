@@ -159,13 +159,10 @@ impl<Q, A> Drop for Group<Q, A> {
         let mut state = self.shared.lock();
         state.is_closed = true;
         self.shared.pending_grew.notify_all();
-        let until = Instant::now() + CLOSE_TIMEOUT;
-        while state.threads > 0 {
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                return;
-            };
-            let woken = self.shared.thread_ended.wait_timeout(state, left);
-            (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        let closed = self.shared.thread_ended.wait_timeout_while(state, CLOSE_TIMEOUT, |state| state.threads > 0);
+        let (mut state, _) = closed.unwrap_or_else(PoisonError::into_inner);
+        if state.threads > 0 {
+            return;
         }
         let handles = std::mem::take(&mut state.handles);
         drop(state);

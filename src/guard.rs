@@ -144,11 +144,12 @@ fn with_socket<T>(socket: RawFd, action: impl FnOnce(socket2::SockRef<'_>) -> T)
     action(socket2::SockRef::from(&socket))
 }
 
-/// Whether a read from `socket`, or an accept, would return at once.
-pub(crate) fn is_readable(socket: &impl AsRawFd) -> bool {
+/// Whether a read from `socket`, or an accept, would return at once, or will within `patience`.
+pub(crate) fn is_readable(socket: &impl AsRawFd, patience: Duration) -> bool {
+    let milliseconds = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
     let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: `entry` is one valid pollfd, and the count says one.
-    unsafe { libc::poll(&mut entry, 1, 0) == 1 }
+    unsafe { libc::poll(&mut entry, 1, milliseconds) == 1 }
 }
 
 /// Has glibc's allocator keep less of what was needed once. By itself it holds on to blocks of any size that it has seen

@@ -135,6 +135,11 @@ fn unauthorized(detail: &str) -> Problem {
     Problem::new(401, detail).with_header("WWW-Authenticate", "Bearer")
 }
 
+/// Nothing was done for good, or nobody knows; it may work later.
+fn unavailable(detail: impl Into<String>) -> Problem {
+    Problem::new(503, detail).with_header("Retry-After", RETRY_AFTER)
+}
+
 /// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last.
 fn equal_in_constant_time(one: &str, other: &str) -> bool {
     let differences = one.bytes().zip(other.bytes()).fold(0, |differences, (one, other)| differences | (one ^ other));
@@ -147,23 +152,15 @@ fn deadline() -> Instant {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let (status, detail) = match error {
-            StoreError::Unavailable(detail) => (503, detail),
-            StoreError::Unknown(detail) => (
-                503,
-                format!(
-                    "{detail} What was sent may have been stored. To find out, or to send it again without \
-                     storing it twice, give each document an _id of your own: a 409 then says that it is there."
-                ),
-            ),
-            StoreError::Full(detail) => (507, detail),
-            StoreError::Unsupported(detail) => (400, detail),
-            StoreError::Failed(detail) => (500, detail),
-        };
-        let problem = Problem::new(status, detail);
-        match status {
-            503 => problem.with_header("Retry-After", RETRY_AFTER),
-            _ => problem,
+        match error {
+            StoreError::Unavailable(detail) => unavailable(detail),
+            StoreError::Unknown(detail) => unavailable(format!(
+                "{detail} What was sent may have been stored. To find out, or to send it again without storing it \
+                 twice, give each document an _id of your own: a 409 then says that it is there."
+            )),
+            StoreError::Full(detail) => Problem::new(507, detail),
+            StoreError::Unsupported(detail) => Problem::new(400, detail),
+            StoreError::Failed(detail) => Problem::new(500, detail),
         }
     }
 }

@@ -333,6 +333,10 @@ fn a_server_with_few_descriptors_goes_on_when_clients_want_more() {
     server.expect_no_panic();
 }
 
+fn wait_for_requests(server: &Server, count: i64) {
+    wait_for("requests in flight", || (gauge(server, "two_tier_requests_in_flight") == count).then_some(()));
+}
+
 #[test]
 fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
     let server = Server::start(&[("MAX_BODY", "100KiB")]);
@@ -340,7 +344,7 @@ fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
     let head = format!("{POST}Content-Length: {}\r\n\r\n", body.len());
     let (start, end) = body.split_at(1000);
     let mut large: Vec<Connection> = (0..16).map(|_| begin(&server, format!("{head}{start}").as_bytes())).collect();
-    wait_for("16 requests in flight", || (gauge(&server, "two_tier_requests_in_flight") == 16).then_some(()));
+    wait_for_requests(&server, 16);
 
     // One that waits too long, one that waits until there is room, in that order.
     let impatient = begin(&server, head.as_bytes());
@@ -351,15 +355,15 @@ fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
 
     let mut chunked =
         begin(&server, format!("{POST}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n").as_bytes());
-    wait_for("17 requests in flight", || (gauge(&server, "two_tier_requests_in_flight") == 17).then_some(()));
+    wait_for_requests(&server, 17);
     large[0].send(end.as_bytes());
     assert_eq!(large[0].read_answer().unwrap().status, 201);
     assert_eq!(chunked.read_answer().unwrap().status, 201);
     // A client that goes away gives its share back.
     large[0].send(format!("{head}{start}").as_bytes());
-    wait_for("16 requests in flight", || (gauge(&server, "two_tier_requests_in_flight") == 16).then_some(()));
+    wait_for_requests(&server, 16);
     let mut waiting = begin(&server, format!("{head}{body}").as_bytes());
-    wait_for("17 requests in flight", || (gauge(&server, "two_tier_requests_in_flight") == 17).then_some(()));
+    wait_for_requests(&server, 17);
     large.pop();
     assert_eq!(waiting.read_answer().unwrap().status, 201);
 }

@@ -38,14 +38,9 @@ impl<A> Slot<A> {
 
     /// Waits until there is an outcome or the time is over, and says whether there is one.
     pub(super) fn wait_until(&self, deadline: Instant) -> bool {
-        let mut outcome = self.lock();
-        while outcome.is_none() {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            let woken = self.answered.wait_timeout(outcome, left);
-            (outcome, _) = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-        true
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.answered.wait_timeout_while(self.lock(), left, |outcome| outcome.is_none());
+        let (outcome, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        outcome.is_some()
     }
 }

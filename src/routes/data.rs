@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tiny_http::Request;
 
 use super::target::{Target, decode_id, encode_id};
-use super::{App, RETRY_AFTER, deadline, negotiation};
+use super::{App, deadline, negotiation, unavailable};
 use crate::budget::Share;
 use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal};
 use crate::document::{Document, DocumentId};
@@ -88,8 +88,7 @@ impl App {
         }
         match negotiation::content_type(request).as_deref() {
             Some(JSON) => {
-                let _share = self.share_for_body(request)?;
-                let body = self.read_body(request)?;
+                let (body, _share) = self.read_body(request)?;
                 let documents = json::parse_documents(&body)?;
                 drop(body);
                 self.store_documents(documents)
@@ -102,35 +101,35 @@ impl App {
         }
     }
 
-    /// Until the documents of a body are stored they take about four times its length, so large bodies wait for each
-    /// other. A small one does not: there are never more of them than connections.
-    fn share_for_body(&self, request: &Request) -> Result<Option<Share<'_>>, Problem> {
-        let length = request.body_length().unwrap_or(self.max_body);
-        if length <= SMALL_BODY || length > self.max_body {
-            return Ok(None);
-        }
-        match self.bodies.take(length, deadline()) {
-            Some(share) => Ok(Some(share)),
-            None => {
-                let detail = "Too many large bodies arrive at once. Nothing was stored. Send it again later, or as \
-                              application/x-ndjson, which takes less memory.";
-                Err(Problem::new(503, detail).with_header("Retry-After", RETRY_AFTER))
-            }
-        }
-    }
-
-    fn read_body(&self, request: &mut Request) -> Result<Vec<u8>, Problem> {
-        let length = request.body_length().unwrap_or(0);
-        if length > self.max_body {
+    /// A body, and its share of what all of them may hold.
+    fn read_body(&self, request: &mut Request) -> Result<(Vec<u8>, Option<Share<'_>>), Problem> {
+        let length = request.body_length();
+        if length > Some(self.max_body) {
             return Err(self.too_large());
         }
-        let mut body = Vec::with_capacity(length);
+        let share = self.share_for_body(length.unwrap_or(self.max_body))?;
+        let mut body = Vec::with_capacity(length.unwrap_or(0));
         let mut limited = request.as_reader().take(self.max_body as u64 + 1);
         limited.read_to_end(&mut body).map_err(|error| guard::body_problem(&error))?;
         if body.len() > self.max_body {
             return Err(self.too_large());
         }
-        Ok(body)
+        Ok((body, share))
+    }
+
+    /// Until the documents of a body are stored they take about four times its length, so large bodies wait for each
+    /// other. A small one does not: there are never more of them than connections.
+    fn share_for_body(&self, length: usize) -> Result<Option<Share<'_>>, Problem> {
+        if length <= SMALL_BODY {
+            return Ok(None);
+        }
+        let too_many = || {
+            unavailable(
+                "Too many large bodies arrive at once. Nothing was stored. Send it again later, or as \
+                 application/x-ndjson, which takes less memory.",
+            )
+        };
+        self.bodies.take(length, deadline()).map(Some).ok_or_else(too_many)
     }
 
     fn too_large(&self) -> Problem {

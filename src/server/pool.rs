@@ -25,6 +25,8 @@ const MAX_ACCEPTING: usize = 16;
 const STACK: usize = 512 * 1024;
 /// How long an `accept` that failed (out of file descriptors, most likely) is left alone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may take to complete a handshake that had begun when the server was told to stop: a round trip.
+const HANDSHAKE: Duration = Duration::from_millis(250);
 /// How long a connection may hold its thread while others wait for one.
 const TURN: Duration = Duration::from_secs(1);
 
@@ -99,15 +101,11 @@ impl Server {
         self.shared.draining.store(true, Relaxed);
         self.shared.stopping.store(true, Relaxed);
         self.shared.ignore_newcomers();
-        let mut threads = self.shared.lock();
-        while threads.all > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            (threads, _) =
-                self.shared.last_thread_ended.wait_timeout(threads, left).unwrap_or_else(PoisonError::into_inner);
-        }
-        true
+        let left = deadline.saturating_duration_since(Instant::now());
+        let threads = self.shared.lock();
+        let ended = self.shared.last_thread_ended.wait_timeout_while(threads, left, |threads| threads.all > 0);
+        let (threads, _) = ended.unwrap_or_else(PoisonError::into_inner);
+        threads.all == 0
     }
 }
 
@@ -125,15 +123,22 @@ impl Shared {
 
     /// A client waits in the backlog and no thread is left to accept it.
     fn is_thread_wanted(&self) -> bool {
-        self.full.load(Relaxed) && guard::is_readable(&self.listener)
+        self.full.load(Relaxed) && guard::is_readable(&self.listener, Duration::ZERO)
     }
 
-    /// Has the kernel drop what knocks at the listener; who already waits behind it stays. Otherwise there would be no
-    /// end of them, and closing it would reset those that came last. Where it can't be done, that is what happens.
+    /// Has the kernel drop what knocks at the listener; who already waits behind it, or is being let in, stays.
+    /// Otherwise there would be no end of them, and closing it would reset those that came last. Where it can't be done,
+    /// that is what happens.
     fn ignore_newcomers(&self) {
-        /// BPF_RET | BPF_K: of every packet, let 0 bytes through.
-        const DROP: SockFilter = SockFilter::new(0x06, 0, 0, 0);
-        let _ = SockRef::from(&self.listener).attach_filter(&[DROP]);
+        /// A classic BPF program, as in linux/filter.h: of a TCP segment with SYN set let 0 bytes through, of any other
+        /// all. The flags are the 14th byte of the TCP header, and SYN is the second bit (RFC 9293, section 3.1).
+        const DROP_SYN: [SockFilter; 4] = [
+            SockFilter::new(0x30, 0, 0, 13),   // BPF_LD | BPF_B | BPF_ABS
+            SockFilter::new(0x45, 0, 1, 0b10), // BPF_JMP | BPF_JSET | BPF_K
+            SockFilter::new(0x06, 0, 0, 0),    // BPF_RET | BPF_K
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+        ];
+        let _ = SockRef::from(&self.listener).attach_filter(&DROP_SYN);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Threads> {
@@ -226,9 +231,9 @@ impl Shared {
 
     /// Says whether a thread that had nothing to accept is to go on.
     fn tick(&self) -> bool {
+        let nobody_comes = self.stopping.load(Relaxed) && !guard::is_readable(&self.listener, HANDSHAKE);
         let mut threads = self.lock();
-        if self.stopping.load(Relaxed) && !self.refusing.load(Relaxed) && !guard::is_readable(&self.listener) {
-            self.refusing.store(true, Relaxed);
+        if nobody_comes && !self.refusing.swap(true, Relaxed) {
             // Refuses newcomers from here on, so that they can go elsewhere at once, and wakes the other threads.
             let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
         }
