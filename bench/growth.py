@@ -7,7 +7,7 @@
 
 Writes bench/growth/STORE-PART.svg and .md. Exit code 1 if a client was refused or lost. Over MAX_CONNECTIONS (512)
 clients wait in the kernel's backlog; 2,000 of them take as many descriptors (ulimit -Hn). BINARY: another two-tier than
-the one in target/release, which is built first.
+the one that is built as the image builds it.
 """
 
 import argparse

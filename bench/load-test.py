@@ -7,8 +7,8 @@
     bench/load-test.py --url http://127.0.0.1:8080 --ops-url http://127.0.0.1:9090 --pid 4711
 
 Ctrl-C ends it at any time; it then reports what there was. Writes bench/load-test/samples.csv, chart.svg, ab.txt and
-result.md. Exit code 1 if a request failed, or if memory or descriptors grew. BINARY: another two-tier than the one in
-target/release, which is built first. ab keeps 32 bytes of its own a request: 1.6 GB for 50,000,000.
+result.md. Exit code 1 if a request failed, or if memory or descriptors grew. BINARY: another two-tier than the one that
+is built as the image builds it. ab keeps 32 bytes of its own a request: 1.6 GB for 50,000,000.
 """
 
 import argparse
@@ -18,10 +18,10 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 from measure import servers
+from measure.interrupt import Interrupt
 from measure.load import read_ab
 from measure.machine import machine, own_version
 from measure.sampling import Sampler, compare_start_and_end
@@ -54,31 +54,29 @@ def main():
 
 
 def run(server, arguments):
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    interrupt = Interrupt()
     keep_alive = ["-k"] if arguments.k else []
     command = ["ab", "-q", *keep_alive, "-n", str(arguments.n), "-c", str(arguments.c), server.url.rstrip("/") + "/"]
     print(" ".join(command), flush=True)
     with Sampler(server.pid, server.ops_url, arguments.out / "samples.csv") as sampler:
-        stop.wait(QUIET)
+        interrupt.wait(QUIET)
         sampler.phase = "load"
         began = time.monotonic()
         with open(arguments.out / "ab.txt", "w") as output:
             # A session of its own: Ctrl-C reaches it only through us, once.
             ab = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-            watch(ab, sampler, stop, arguments.n)
+            watch(ab, sampler, interrupt, arguments.n)
         took = time.monotonic() - began
         sampler.phase = "after"
-        stop.clear()
-        stop.wait(QUIET)
+        time.sleep(QUIET)
     return report(sampler, took, arguments, " ".join(command[:-1]))
 
 
-def watch(ab, sampler, stop, requests):
+def watch(ab, sampler, interrupt, requests):
     """Until ab has ended; it reports what it has when it is interrupted."""
     shown = time.monotonic()
     while ab.poll() is None:
-        if stop.wait(0.2):
+        if interrupt.wait(0.2):
             ab.send_signal(signal.SIGINT)
             ab.wait(60)
             return

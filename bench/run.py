@@ -9,7 +9,7 @@ bench/results.md and bench/charts/.
 
 Needs wrk and ab (Debian: wrk, apache2-utils). Each figure is the median of ROUNDS rounds of SECONDS_EACH seconds;
 within a round the candidates take turns, in the next one the other way round. BINARY measures another two-tier than the
-one in target/release, which is built first.
+one that is built as the image builds it.
 """
 
 import argparse

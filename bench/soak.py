@@ -7,7 +7,7 @@
 
 Ctrl-C ends it at any time, with all checks. Writes bench/soak/STORE.csv, STORE.svg and STORE.md. Exit code 1 if a
 request of a well-behaved client failed, if a document that was answered 201 is not there, or if memory or descriptors
-grew. BINARY: another two-tier than the one in target/release, which is built first.
+grew. BINARY: another two-tier than the one that is built as the image builds it.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import time
 from measure import servers
 from measure.behaved import Behaved
 from measure.hostile import Hostile
+from measure.interrupt import Interrupt
 from measure.load import wrk
 from measure.machine import machine, own_version
 from measure.sampling import Sampler, compare_start_and_end
@@ -69,8 +70,7 @@ def run(server, database, arguments):
         for process in processes:
             process.start()
         began = time.monotonic()
-        signal.signal(signal.SIGINT, lambda *_: stopped.set())
-        crowd = read_in_crowds(server, arguments.seconds, began, stopped)
+        crowd = read_in_crowds(server, arguments.seconds, began, Interrupt())
         stopped.set()
         outcomes = {name: pipe.recv() for name, pipe in pipes.items()}
         for process in processes:
@@ -89,15 +89,15 @@ def run_clients(clients, stopped, outcome):
     outcome.send({"counts": dict(clients.counts), "failures": clients.failures, "documents": documents})
 
 
-def read_in_crowds(server, seconds, began, stopped):
+def read_in_crowds(server, seconds, began, interrupt):
     """Now and then many readers at once, in turn with times without them: the pool grows and shrinks."""
     total = {"requests": 0, "failed": 0}
-    while (left := seconds - (time.monotonic() - began)) > 0 and not stopped.is_set():
+    while (left := seconds - (time.monotonic() - began)) > 0 and not interrupt.came:
         if left > 10:
             with contextlib.suppress(subprocess.CalledProcessError):
                 result = wrk(server.url + "/data", 100, 5)
                 total = {name: total[name] + result[name] for name in total}
-        stopped.wait(min(5, left))
+        interrupt.wait(min(5, left))
     return total
 
 

@@ -31,6 +31,12 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 #[cfg(target_env = "gnu")]
 const LARGE_BLOCK: libc::c_int = 128 * 1024;
 
+/// How often free pages in the middle of the allocator's heaps are given back to the system.
+#[cfg(target_env = "gnu")]
+const TRIM_PERIOD: Duration = Duration::from_secs(1);
+#[cfg(target_env = "gnu")]
+const TRIM_STACK: usize = 64 * 1024;
+
 /// The times that a connection is given.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -165,6 +171,15 @@ pub(crate) fn keep_less_memory() {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
             libc::mallopt(libc::M_ARENA_MAX, heaps);
         }
+        let thread = std::thread::Builder::new().name("memory".to_owned()).stack_size(TRIM_STACK);
+        // Without it the process keeps more, and that is all.
+        let _ = thread.spawn(|| {
+            loop {
+                std::thread::sleep(TRIM_PERIOD);
+                // SAFETY: malloc_trim takes a number.
+                unsafe { libc::malloc_trim(0) };
+            }
+        });
     }
 }
 

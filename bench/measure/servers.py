@@ -17,13 +17,15 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BINARY = pathlib.Path(os.environ.get("BINARY", ROOT / "target/release/two-tier")).resolve()
+# Built and run as the image does it.
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+RUSTFLAGS = re.search(r'RUSTFLAGS="(.*)"', DOCKERFILE)[1]
+TARGET = f"{os.uname().machine}-unknown-linux-gnu"
+BINARY = pathlib.Path(os.environ.get("BINARY", ROOT / "target" / TARGET / "release/two-tier")).resolve()
 BARE_LOOP = ROOT / "bench/bare-loop/target/release/bare-loop"
 AXUM = ROOT / "bench/axum/target/release/axum-peer"
 PYTHON = ROOT / "target/bench-flask/bin/python"
-# The allocator as the image sets it, or as it is set here.
-ALLOCATOR = re.search(r"GLIBC_TUNABLES=(\S+)", (ROOT / "Dockerfile").read_text())[1]
-ALLOCATOR = os.environ.get("GLIBC_TUNABLES", ALLOCATOR)
+ALLOCATOR = os.environ.get("GLIBC_TUNABLES", re.search(r"GLIBC_TUNABLES=(\S+)", DOCKERFILE)[1])
 
 
 def end_with_sigterm():
@@ -35,7 +37,8 @@ def build(*crates):
     """Builds two-tier, unless BINARY names one, and the crates in bench/ that are named."""
     release = ["cargo", "build", "--locked", "--release", "--quiet"]
     if "BINARY" not in os.environ:
-        subprocess.run(release, cwd=ROOT, check=True)
+        flags = {**os.environ, "RUSTFLAGS": RUSTFLAGS}
+        subprocess.run([*release, "--target", TARGET], cwd=ROOT, env=flags, check=True)
     for crate in crates:
         subprocess.run(release, cwd=ROOT / "bench" / crate, check=True)
 

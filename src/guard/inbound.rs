@@ -170,18 +170,8 @@ impl Inbound {
             Stage::Over { unread } => !unread,
             _ => false,
         };
-        if nothing_unread {
-            return;
-        }
-        let until = Instant::now() + LINGER;
-        let mut scratch = [0; 4096];
-        while Instant::now() < until {
-            match receive(socket, &mut scratch) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if is_wait(&error) => {}
-                Err(_) => return,
-            }
+        if !nothing_unread {
+            discard(socket, Instant::now() + LINGER);
         }
     }
 
@@ -349,4 +339,19 @@ pub(crate) fn body_problem(error: &io::Error) -> Problem {
 /// The receive time-out is over, or a signal came: time to look around, not an error.
 fn is_wait(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Takes in what a client still sends, until its end or `until`. Not a part of `linger`: its buffer would take two pages
+/// of every connection's stack.
+#[inline(never)]
+fn discard(socket: RawFd, until: Instant) {
+    let mut scratch = [0; 4096];
+    while Instant::now() < until {
+        match receive(socket, &mut scratch) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if is_wait(&error) => {}
+            Err(_) => return,
+        }
+    }
 }
