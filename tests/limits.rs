@@ -50,6 +50,11 @@ fn gauge(server: &Server, name: &str) -> i64 {
     line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
 
+#[track_caller]
+fn wait_for_gauge(server: &Server, name: &str, value: i64) {
+    wait_for(&format!("{name} to be {value}"), || (gauge(server, name) == value).then_some(()));
+}
+
 #[test]
 fn a_head_may_have_16_kib() {
     let server = Server::start(&[]);
@@ -160,7 +165,7 @@ fn a_client_that_takes_no_answer_is_given_up() {
     let page: &[u8] = b"GET /data HTTP/1.1\r\nHost: test\r\n\r\n";
     let pages = begin(&server, &page.repeat(40));
     let export = begin(&server, b"GET /data HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n");
-    wait_for("both to be given up", || (gauge(&server, "two_tier_connections") == 0).then_some(()));
+    wait_for_gauge(&server, "two_tier_connections", 0);
     server.wait_for_line("(cut off)");
     for mut connection in [pages, export] {
         let bytes = connection.read_to_end();
@@ -172,7 +177,7 @@ fn a_client_that_takes_no_answer_is_given_up() {
 fn when_every_connection_is_taken_the_others_wait_and_none_is_lost() {
     let server = Server::start(&[("MAX_CONNECTIONS", "4")]);
     let taken: Vec<Connection> = (0..4).map(|_| begin(&server, b"GET / HTTP/1.1\r\n")).collect();
-    wait_for("every connection to be taken", || (gauge(&server, "two_tier_connections") == 4).then_some(()));
+    wait_for_gauge(&server, "two_tier_connections", 4);
     let mut waiting: Vec<Connection> = (0..50).map(|_| begin(&server, GET)).collect();
     // The operations port has connections of its own.
     assert_eq!(server.ops("/readyz").status, 200);
@@ -307,7 +312,7 @@ fn memory_stays_flat_under_64_hostile_connections_at_once() {
     // Eight of the 64 hold a line of an import of 6 x 64 KiB each; a stack that was used is a few pages.
     assert!(most < before + 32 * 1024, "from {before} KiB to {most} KiB");
     assert_eq!(server.get("/").status, 200);
-    wait_for("every connection to end", || (gauge(&server, "two_tier_connections") == 0).then_some(()));
+    wait_for_gauge(&server, "two_tier_connections", 0);
     server.expect_no_panic();
 }
 
@@ -333,10 +338,6 @@ fn a_server_with_few_descriptors_goes_on_when_clients_want_more() {
     server.expect_no_panic();
 }
 
-fn wait_for_requests(server: &Server, count: i64) {
-    wait_for("requests in flight", || (gauge(server, "two_tier_requests_in_flight") == count).then_some(()));
-}
-
 #[test]
 fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
     let server = Server::start(&[("MAX_BODY", "100KiB")]);
@@ -344,7 +345,7 @@ fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
     let head = format!("{POST}Content-Length: {}\r\n\r\n", body.len());
     let (start, end) = body.split_at(1000);
     let mut large: Vec<Connection> = (0..16).map(|_| begin(&server, format!("{head}{start}").as_bytes())).collect();
-    wait_for_requests(&server, 16);
+    wait_for_gauge(&server, "two_tier_requests_in_flight", 16);
 
     // One that waits too long, one that waits until there is room, in that order.
     let impatient = begin(&server, head.as_bytes());
@@ -355,15 +356,15 @@ fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
 
     let mut chunked =
         begin(&server, format!("{POST}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n").as_bytes());
-    wait_for_requests(&server, 17);
+    wait_for_gauge(&server, "two_tier_requests_in_flight", 17);
     large[0].send(end.as_bytes());
     assert_eq!(large[0].read_answer().unwrap().status, 201);
     assert_eq!(chunked.read_answer().unwrap().status, 201);
     // A client that goes away gives its share back.
     large[0].send(format!("{head}{start}").as_bytes());
-    wait_for_requests(&server, 16);
+    wait_for_gauge(&server, "two_tier_requests_in_flight", 16);
     let mut waiting = begin(&server, format!("{head}{body}").as_bytes());
-    wait_for_requests(&server, 17);
+    wait_for_gauge(&server, "two_tier_requests_in_flight", 17);
     large.pop();
     assert_eq!(waiting.read_answer().unwrap().status, 201);
 }

@@ -37,8 +37,8 @@ def build(*crates):
     """Builds two-tier, unless BINARY names one, and the crates in bench/ that are named."""
     release = ["cargo", "build", "--locked", "--release", "--quiet"]
     if "BINARY" not in os.environ:
-        flags = {**os.environ, "RUSTFLAGS": RUSTFLAGS}
-        subprocess.run([*release, "--target", TARGET], cwd=ROOT, env=flags, check=True)
+        environment = {**os.environ, "RUSTFLAGS": RUSTFLAGS}
+        subprocess.run([*release, "--target", TARGET], cwd=ROOT, env=environment, check=True)
     for crate in crates:
         subprocess.run(release, cwd=ROOT / "bench" / crate, check=True)
 

@@ -341,8 +341,8 @@ fn is_wait(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Takes in what a client still sends, until its end or `until`. Not a part of `linger`: its buffer would take two pages
-/// of every connection's stack.
+/// Takes in what a client still sends, until its end or `until`. Not a part of `linger`: its buffer would take a page of
+/// every connection's stack.
 #[inline(never)]
 fn discard(socket: RawFd, until: Instant) {
     let mut scratch = [0; 4096];
