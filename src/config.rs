@@ -8,9 +8,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::guard;
 use crate::log::Format;
-use crate::server::Limits;
+use crate::server::Timeouts;
 
 /// What the environment says, checked.
 #[derive(Debug)]
@@ -21,7 +20,8 @@ pub(crate) struct Config {
     pub(crate) ops_address: SocketAddr,
     pub(crate) store: StoreConfig,
     pub(crate) api_token: Option<Secret>,
-    pub(crate) limits: Limits,
+    pub(crate) connections: usize,
+    pub(crate) timeouts: Timeouts,
     /// In bytes.
     pub(crate) max_body: usize,
     pub(crate) shutdown_delay: Duration,
@@ -97,7 +97,7 @@ const fn secret(name: &'static str, meaning: &'static str) -> Setting {
     Setting { name, default: "", meaning, secret: true }
 }
 
-const SETTINGS: [Setting; 17] = [
+const SETTINGS: [Setting; 18] = [
     setting("HOST", "127.0.0.1", "address to listen on; :: is every address, IPv4 and IPv6"),
     setting("PORT", "8080", "port of the application; 0 lets the system choose"),
     setting("OPS_PORT", "9090", "port of /healthz, /readyz and /metrics"),
@@ -105,12 +105,13 @@ const SETTINGS: [Setting; 17] = [
     setting("COLLECTION", "data", "collection of that database"),
     setting("DATA_FILE", "two-tier.redb", "file to store documents in where MONGODB_URI is not set"),
     secret("API_TOKEN", "bearer token that /data asks for; unset, it asks for none"),
-    setting("MAX_CONNECTIONS", "512", "connections served at once; more wait"),
+    setting("MAX_CONNECTIONS", "10000", "connections served at once; more wait"),
+    setting("MAX_CONNECTION_AGE", "60s", "time after which a connection ends with its next answer"),
     setting("MAX_BODY", "1MiB", "longest JSON body; a line of an import may be 6 times as long"),
     setting("HEAD_TIMEOUT", "10s", "time for the head of a request to arrive"),
-    setting("BODY_TIMEOUT", "10s", "time after which a body must arrive at 1 KiB/s"),
+    setting("BODY_TIMEOUT", "10s", "time in which a body must make progress, at 1 KiB/s"),
     setting("IDLE_TIMEOUT", "60s", "time that a connection may be silent between requests"),
-    setting("SEND_TIMEOUT", "30s", "time after which a client must take its answer at 1 KiB/s"),
+    setting("SEND_TIMEOUT", "30s", "time in which a client must take of its answer, at 1 KiB/s"),
     setting("SHUTDOWN_DELAY", "0s", "time from failing /readyz to accepting no more"),
     setting("SHUTDOWN_TIMEOUT", "30s", "time for requests in progress to finish after that"),
     setting("GROUPING", "on", "on: concurrent calls to the store share one; off: to compare"),
@@ -144,16 +145,15 @@ impl Config {
             ops_address: resolve(&host, parse("OPS_PORT", lookup, PORT, |text| text.parse().ok())?)?,
             store: store(lookup)?,
             api_token: api_token(lookup)?,
-            limits: Limits {
-                connections: parse("MAX_CONNECTIONS", lookup, "a number from 1 to 100000", |text| {
-                    text.parse().ok().filter(|count| (1..=100_000).contains(count))
-                })?,
-                incoming: guard::Limits {
-                    head: limit("HEAD_TIMEOUT")?,
-                    body: duration("BODY_TIMEOUT")?,
-                    idle: limit("IDLE_TIMEOUT")?,
-                },
+            connections: parse("MAX_CONNECTIONS", lookup, "a number from 1 to 100000", |text| {
+                text.parse().ok().filter(|count| (1..=100_000).contains(count))
+            })?,
+            timeouts: Timeouts {
+                head: limit("HEAD_TIMEOUT")?,
+                body: duration("BODY_TIMEOUT")?,
+                idle: limit("IDLE_TIMEOUT")?,
                 send: limit("SEND_TIMEOUT")?,
+                age: limit("MAX_CONNECTION_AGE")?,
             },
             max_body: parse("MAX_BODY", lookup, "a size from 1KiB to 16MiB, such as 65536, 512KiB or 4MiB", |text| {
                 parse_size(text).filter(|size| (1 << 10..=16 << 20).contains(size))

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::clock;
 use crate::response::json_string;
-use crate::server::Exchange;
+use crate::server::service::Exchange;
 
 /// How lines look, and whether each request gets one.
 #[derive(Debug, Clone, Copy, PartialEq)]

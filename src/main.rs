@@ -7,15 +7,15 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("two-tier runs on Linux; elsewhere run its container image");
 
-mod budget;
 mod clock;
 mod config;
 mod db;
 mod document;
 mod group;
-mod guard;
+mod http;
 mod json;
 mod log;
+mod memory;
 mod metrics;
 mod ops;
 mod percent;
@@ -23,6 +23,7 @@ mod request_id;
 mod response;
 mod routes;
 mod server;
+mod system;
 
 use std::env;
 use std::panic;
@@ -40,6 +41,8 @@ use db::Db;
 use metrics::Metrics;
 use ops::Ops;
 use routes::App;
+use memory::Memory;
+use server::service::Service;
 use server::{Limits, Server};
 
 /// A setting or an argument cannot be used.
@@ -48,6 +51,11 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_IMPATIENT: i32 = 130;
 /// Probes and scrapes at once.
 const OPS_CONNECTIONS: usize = 16;
+const OPS_WORKERS: usize = 2;
+/// Workers of the application for each processor, and beside them: those that short work is kept for.
+const EXTRA_WORKERS: usize = 2;
+/// What clients may make the server hold, in bytes: incomplete bodies and answers on their way.
+const MAX_HELD: usize = 32 * 1024 * 1024;
 /// Descriptors that are not a connection's: the listeners, the store, standard streams, the database's connections.
 const OTHER_FILES: u64 = 64;
 
@@ -80,7 +88,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), SettingError> {
-    guard::keep_less_memory();
+    system::keep_less_memory();
     let config = Config::from_environment()?;
     log::set_format(config.log);
     log_panics();
@@ -88,17 +96,18 @@ fn run() -> Result<(), SettingError> {
     let limits = limits(&config)?;
     let metrics = Arc::new(Metrics::new());
     // Both ports are bound before the store is opened, so that a port that is taken leaves no new file behind.
-    let listener = listen("PORT", config.address, &limits)?;
+    let listener = listen("PORT", config.address)?;
     // Few descriptors are few for both, or probes could use up those that the application's connections need.
-    let ops_limits = Limits { connections: OPS_CONNECTIONS.min(limits.connections), ..limits };
-    let ops_listener = listen("OPS_PORT", config.ops_address, &ops_limits)?;
+    let ops_limits = Limits { connections: OPS_CONNECTIONS.min(limits.connections), workers: OPS_WORKERS, ..limits };
+    let ops_listener = listen("OPS_PORT", config.ops_address)?;
     let db = Arc::new(Db::open(&config, &metrics)?);
     let app = Arc::new(App::new(&config, db.clone(), metrics.clone()));
     let ops = Arc::new(Ops { db: db.clone(), metrics, draining: AtomicBool::new(false) });
 
+    let memory = Arc::new(Memory::new(MAX_HELD));
     let (address, ops_address) = (listener.local_addr(), ops_listener.local_addr());
-    let server = start("application", listener, limits, app)?;
-    let ops_server = start("operations", ops_listener, ops_limits, ops.clone())?;
+    let server = start("application", listener, limits, memory.clone(), app)?;
+    let ops_server = start("operations", ops_listener, ops_limits, memory, ops.clone())?;
     if let (Ok(address), Ok(ops_address)) = (address, ops_address) {
         log::info(format_args!(
             "two-tier {} listens on http://{address}, its operations port on http://{ops_address}; documents are in \
@@ -132,18 +141,18 @@ fn start(
     name: &'static str,
     listener: std::net::TcpListener,
     limits: Limits,
-    service: Arc<dyn server::Service>,
+    memory: Arc<Memory>,
+    service: Arc<dyn Service>,
 ) -> Result<Server, SettingError> {
-    Server::start(name, listener, limits, service)
+    Server::start(name, listener, limits, memory, service)
         .map_err(|error| SettingError::new(name, format!("cannot start its threads: {error}")))
 }
 
 fn listen(
     setting: &str,
     address: std::net::SocketAddr,
-    limits: &Limits,
 ) -> Result<std::net::TcpListener, SettingError> {
-    server::listen(address, limits).map_err(|error| {
+    server::listen(address).map_err(|error| {
         // That is no fault of the port's.
         let setting = if error.kind() == std::io::ErrorKind::AddrNotAvailable { "HOST" } else { setting };
         SettingError::new(setting, format!("cannot listen on {address}: {error}"))
@@ -152,20 +161,19 @@ fn listen(
 
 /// The limits of the application's server: as many connections as there can be descriptors for.
 fn limits(config: &Config) -> Result<Limits, SettingError> {
-    let files = guard::raise_open_files().map_err(|error| {
+    let files = system::raise_open_files().map_err(|error| {
         SettingError::new("MAX_CONNECTIONS", format!("cannot read the limit of open files: {error}"))
     })?;
-    // tiny_http duplicates each connection's descriptor.
-    let most = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
-    let mut limits = config.limits;
-    if limits.connections > most {
+    let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+    let mut connections = config.connections;
+    if connections > most {
         log::warning(format_args!(
-            "MAX_CONNECTIONS is {} here: this process may open {files} files (ulimit -n), and each connection takes 2",
-            most.max(1),
+            "MAX_CONNECTIONS is {most} here, not {connections}: this process may open {files} files (ulimit -n)"
         ));
-        limits.connections = most.max(1);
+        connections = most;
     }
-    Ok(limits)
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    Ok(Limits { connections, workers: processors + EXTRA_WORKERS, timeouts: config.timeouts })
 }
 
 /// From here on SIGTERM and SIGINT are told to `run` instead of ending the process.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use tiny_http::{Method, Request};
+use tiny_http::Method;
 
 use crate::db::Db;
+use crate::http::request::Request;
 use crate::metrics::Metrics;
 use crate::response::{Problem, Response, TEXT};
-use crate::server::{Exchange, Service};
+use crate::server::service::{Exchange, Service, Step, Waker};
 
 /// The content type of the text format that /metrics is in.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -57,8 +58,8 @@ impl Ops {
 }
 
 impl Service for Ops {
-    fn respond(&self, request: &mut Request, target: &str) -> Response {
-        self.route(request.method(), target).unwrap_or_else(Response::from)
+    fn begin(&self, request: &Request, _: &Waker) -> Step {
+        Step::Respond(self.route(request.method(), request.url()).unwrap_or_else(Response::from))
     }
 
     /// Probes and scrapes would only hide the application's own requests.

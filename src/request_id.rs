@@ -1,7 +1,8 @@
 //! The name of one request in logs, here and wherever else it passes: taken from `X-Request-Id` or made.
 
 use bson::oid::ObjectId;
-use tiny_http::Request;
+
+use crate::http::request::Request;
 
 /// The longest name that is taken from a client, in bytes.
 const MAX_LENGTH: usize = 128;

@@ -2,8 +2,10 @@
 //! Knows HTTP's vocabulary, but no socket and no document.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Instant;
+
+use tiny_http::StatusCode;
 
 use crate::clock;
 
@@ -25,16 +27,63 @@ pub(crate) struct Response {
 
 /// The body of an answer.
 pub(crate) enum Body {
-    Bytes(Vec<u8>),
-    /// One page that several answers share.
-    Shared(Arc<[u8]>),
-    /// A body of unknown length, written piece by piece.
-    Stream(Box<StreamBody>),
+    Piece(Piece),
+    /// A body of unknown length, in pieces.
+    Stream(Box<dyn Stream>),
+}
+
+/// Bytes of a body.
+pub(crate) enum Piece {
+    Owned(Vec<u8>),
+    /// A text that several answers share.
+    Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+/// A body that comes piece by piece. Never blocks.
+pub(crate) trait Stream: Send {
+    fn poll(&mut self) -> StreamState;
+    /// The last piece is nearly sent: time to ask for the next one.
+    fn read_ahead(&mut self);
+    /// The time that `StreamState::Wait` named is over: it is not named again.
+    fn give_up(&mut self);
+}
+
+/// What a stream has for its reader.
+pub(crate) enum StreamState {
+    Piece(Piece),
+    /// The next piece is on its way, until then at most.
+    Wait(Instant),
+    End,
+    /// There is more, but it cannot be had.
+    Broken,
+}
+
+impl Piece {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Owned(bytes) => bytes,
+            Piece::Shared(text) => (**text).as_ref(),
+        }
+    }
+
+    /// Bytes that nobody else holds.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Piece::Owned(bytes) => bytes.capacity(),
+            Piece::Shared(_) => 0,
+        }
+    }
+}
+
+impl Default for Piece {
+    fn default() -> Self {
+        Piece::Owned(Vec::new())
+    }
 }
 
 impl From<String> for Body {
     fn from(text: String) -> Self {
-        Body::Bytes(text.into_bytes())
+        Body::Piece(Piece::Owned(text.into_bytes()))
     }
 }
 
@@ -44,14 +93,17 @@ impl From<&str> for Body {
     }
 }
 
-impl From<Arc<[u8]>> for Body {
-    fn from(text: Arc<[u8]>) -> Self {
-        Body::Shared(text)
+impl<T: AsRef<[u8]> + Send + Sync + 'static> From<Arc<T>> for Body {
+    fn from(text: Arc<T>) -> Self {
+        Body::Piece(Piece::Shared(text))
     }
 }
 
-/// Writes a whole body; an error ends the connection, so that the client sees the body cut off.
-pub(crate) type StreamBody = dyn FnOnce(&mut dyn Write) -> io::Result<()>;
+impl From<Box<dyn Stream>> for Body {
+    fn from(stream: Box<dyn Stream>) -> Self {
+        Body::Stream(stream)
+    }
+}
 
 impl Response {
     pub(crate) fn new(status: u16, content_type: &'static str, body: impl Into<Body>) -> Self {
@@ -79,34 +131,14 @@ pub(crate) struct Delivery<'a> {
     pub(crate) request_id: &'a str,
 }
 
-impl Delivery<'_> {
-    /// To a client of which nothing is known but that its request was bad.
-    pub(crate) const LAST: Self = Delivery { close: true, http10: false, head_only: false, request_id: "" };
-}
-
-/// Bodies up to this many bytes go out in one write with their head; longer ones are not worth the copy.
-const MAX_JOINED: usize = 64 * 1024;
-
 impl Response {
-    /// Writes the whole answer and returns how many bytes of body that were.
-    pub(crate) fn send(self, out: &mut dyn Write, delivery: &Delivery) -> io::Result<u64> {
-        let mut head = Vec::with_capacity(512);
-        self.write_head(&mut head, delivery);
-        match self.body {
-            Body::Bytes(bytes) => send_bytes(head, &bytes, out, delivery),
-            Body::Shared(bytes) => send_bytes(head, &bytes, out, delivery),
-            Body::Stream(write_body) => send_stream(head, write_body, out, delivery),
-        }
-    }
-
     /// Without `write!`, whose machinery was a tenth of all work on a short answer.
-    fn write_head(&self, head: &mut Vec<u8>, delivery: &Delivery) {
+    pub(crate) fn write_head(&self, head: &mut Vec<u8>, delivery: &Delivery) {
         let mut write = |pieces: &[&str]| pieces.iter().for_each(|piece| head.extend_from_slice(piece.as_bytes()));
         write(&["HTTP/1.1 ", &self.status.to_string(), " ", reason(self.status), "\r\n"]);
         write(&["Date: ", &clock::http_date(), "\r\nContent-Type: ", self.content_type, "\r\n"]);
         match &self.body {
-            Body::Bytes(bytes) => write(&["Content-Length: ", &bytes.len().to_string(), "\r\n"]),
-            Body::Shared(bytes) => write(&["Content-Length: ", &bytes.len().to_string(), "\r\n"]),
+            Body::Piece(piece) => write(&["Content-Length: ", &piece.bytes().len().to_string(), "\r\n"]),
             Body::Stream(_) if delivery.http10 => {}
             Body::Stream(_) => write(&["Transfer-Encoding: chunked\r\n"]),
         }
@@ -122,65 +154,6 @@ impl Response {
             write(&["Connection: keep-alive\r\n"]);
         }
         write(&["\r\n"]);
-    }
-}
-
-fn send_bytes(mut head: Vec<u8>, body: &[u8], out: &mut dyn Write, delivery: &Delivery) -> io::Result<u64> {
-    let body = if delivery.head_only { &[] } else { body };
-    if body.len() <= MAX_JOINED {
-        head.extend_from_slice(body);
-        out.write_all(&head)?;
-    } else {
-        out.write_all(&head)?;
-        out.write_all(body)?;
-    }
-    out.flush()?;
-    Ok(body.len() as u64)
-}
-
-fn send_stream(
-    head: Vec<u8>,
-    write_body: Box<StreamBody>,
-    out: &mut dyn Write,
-    delivery: &Delivery,
-) -> io::Result<u64> {
-    out.write_all(&head)?;
-    let mut pieces = Pieces { out, chunked: !delivery.http10, written: 0 };
-    if !delivery.head_only {
-        write_body(&mut pieces)?;
-        if pieces.chunked {
-            pieces.out.write_all(b"0\r\n\r\n")?;
-        }
-    }
-    pieces.out.flush()?;
-    Ok(pieces.written)
-}
-
-/// A body of unknown length: each write is a chunk (RFC 9112, section 7.1), or for HTTP/1.0 goes out as it is.
-struct Pieces<'a> {
-    out: &'a mut dyn Write,
-    chunked: bool,
-    written: u64,
-}
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        if piece.is_empty() {
-            return Ok(0);
-        }
-        if self.chunked {
-            write!(self.out, "{:x}\r\n", piece.len())?;
-        }
-        self.out.write_all(piece)?;
-        if self.chunked {
-            self.out.write_all(b"\r\n")?;
-        }
-        self.written += piece.len() as u64;
-        Ok(piece.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 
@@ -234,7 +207,7 @@ impl From<Problem> for Response {
             status: problem.status,
             headers: problem.headers,
             content_type: PROBLEM,
-            body: Body::Bytes(body.into_bytes()),
+            body: body.into(),
         }
     }
 }
@@ -244,27 +217,11 @@ pub(crate) fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The reason phrase of a status that this server sends (RFC 9110, section 15).
+/// The reason phrase of a status (RFC 9110, section 15).
 pub(crate) fn reason(status: u16) -> &'static str {
     match status {
-        200 => "OK",
-        201 => "Created",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
+        // tiny_http has the names that older RFCs gave these.
         413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        507 => "Insufficient Storage",
-        _ => "Unknown",
+        _ => StatusCode(status).default_reason_phrase(),
     }
 }

@@ -1,31 +1,31 @@
 //! `/` and `/data`: a request becomes calls to the database, their outcome an answer. Every error is a `Problem`.
 
 mod data;
+mod export;
 mod import;
 mod negotiation;
 mod page;
+mod reply;
 mod target;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Method, Request};
+use tiny_http::Method;
 
-use crate::budget::Budget;
 use crate::clock;
 use crate::config::{Config, Secret};
 use crate::db::{Db, StoreError};
+use crate::http::request::Request;
 use crate::log;
 use crate::metrics::{Metrics, Route};
 use crate::response::{HTML, JSON, Problem, Response, TEXT, json_string};
-use crate::server::{Exchange, Service};
+use crate::server::service::{Exchange, Service, Step, Waker};
 use page::Page;
 use target::{Resource, Target};
 
 /// How long the database has for a request. The answer is out within 5 s; the rest is for its way.
 const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
-/// Bodies as long as `MAX_BODY` that may be in memory at once.
-const MAX_LARGE_BODIES: usize = 16;
 /// What a client is asked to wait before it tries again, in seconds.
 const RETRY_AFTER: &str = "1";
 
@@ -36,38 +36,35 @@ pub(crate) struct App {
     api_token: Option<Secret>,
     /// In bytes.
     max_body: usize,
-    /// For all bodies that are in memory and not small.
-    bodies: Budget,
     page: Page,
 }
 
 impl App {
     pub(crate) fn new(config: &Config, db: Arc<Db>, metrics: Arc<Metrics>) -> Self {
-        let bodies = Budget::new(config.max_body.saturating_mul(MAX_LARGE_BODIES));
         let page = Page::new(db.name());
-        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body, bodies, page }
+        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body, page }
     }
 
-    fn route(&self, request: &mut Request, target: &str) -> Result<Response, Problem> {
-        let target = Target::parse(target)?;
+    fn route(&self, request: &Request, waker: &Waker) -> Result<Step, Problem> {
+        let target = Target::parse(request.url())?;
         if !matches!(target.resource, Resource::Root) {
             self.authorize(request)?;
         }
         match (&target.resource, request.method()) {
             (Resource::Root, Method::Get | Method::Head) => {
                 target.no_query()?;
-                Ok(self.welcome(request))
+                Ok(Step::Respond(self.welcome(request)))
             }
             (Resource::Root, _) => Err(method_not_allowed("GET, HEAD")),
-            (Resource::Data, Method::Get | Method::Head) => self.list(request, &target),
+            (Resource::Data, Method::Get | Method::Head) => self.list(request, &target, waker),
             (Resource::Data, Method::Post) => {
                 target.no_query()?;
-                self.store(request)
+                self.store(request, waker)
             }
             (Resource::Data, _) => Err(method_not_allowed("GET, HEAD, POST")),
             (Resource::Document(id), Method::Get | Method::Head) => {
                 target.no_query()?;
-                self.get(id)
+                self.get(id, waker)
             }
             (Resource::Document(_), _) => Err(method_not_allowed("GET, HEAD")),
         }
@@ -106,8 +103,8 @@ impl App {
 }
 
 impl Service for App {
-    fn respond(&self, request: &mut Request, target: &str) -> Response {
-        self.route(request, target).unwrap_or_else(Response::from)
+    fn begin(&self, request: &Request, waker: &Waker) -> Step {
+        self.route(request, waker).unwrap_or_else(|problem| Step::Respond(problem.into()))
     }
 
     fn finished(&self, exchange: &Exchange) {

@@ -1,175 +1,186 @@
-//! The tiny_http loop: a pool of threads that each accept one connection, serve its requests one after another, and
-//! accept the next. No queue and no hand-over between threads. Knows sockets (through `guard`), but not what a
+//! The server: connections are parked in a table, a few workers drive those that can go on, a sweep looks after deadlines,
+//! places and memory. No worker ever waits, neither for a client nor for the store. Knows sockets and HTTP, but not what a
 //! request means: that is its `Service`'s.
 
-mod pool;
+mod connection;
+mod exchange;
+mod input;
+mod listener;
+mod output;
+mod pace;
+mod places;
+mod ready;
+pub(crate) mod service;
+mod socket;
+mod sweep;
+mod worker;
 
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tiny_http::{HTTPVersion, Method, Request};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::guard;
-use crate::request_id::RequestId;
-use crate::response::{Delivery, Problem, Response};
-pub(crate) use pool::Server;
+use crate::memory::Memory;
+pub(crate) use listener::listen;
+use places::Places;
+use ready::Ready;
+use service::{Service, Token, Wake};
 
-/// Connections that wait for a thread in the kernel.
-const BACKLOG: i32 = 1024;
-/// When a silent peer is asked whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// The least a client must take of an answer once the send time-out is over, in bytes a second.
-const MIN_SEND_RATE: u64 = 1024;
+/// Room for a JSON document at its deepest, also in an unoptimised build.
+const STACK: usize = 512 * 1024;
+/// The store may need so much of the time that stopping has, for what the last bodies brought.
+const STORE_NEEDS: Duration = Duration::from_secs(5);
 
-/// What a server answers with.
-pub(crate) trait Service: Send + Sync {
-    /// `target` is the request's, which cannot be borrowed while the body is read.
-    fn respond(&self, request: &mut Request, target: &str) -> Response;
-    /// An answer has gone out, or could not.
-    fn finished(&self, exchange: &Exchange);
-    /// A connection was opened (`1`) or closed (`-1`), or a request begins or ends.
-    fn count(&self, connections: i64, requests: i64);
-}
-
-/// One request and its answer, for the log and the metrics.
-pub(crate) struct Exchange<'a> {
-    /// Empty, as is `target`, where the request's head was refused.
-    pub(crate) method: &'a str,
-    pub(crate) target: &'a str,
-    pub(crate) request_id: &'a str,
-    pub(crate) status: u16,
-    /// Of the body that was sent.
-    pub(crate) bytes: u64,
-    pub(crate) took: Duration,
-    /// The answer went out whole.
-    pub(crate) complete: bool,
+/// The times that a connection is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// From the first byte of a head to its last.
+    pub(crate) head: Duration,
+    /// In which a body must make progress.
+    pub(crate) body: Duration,
+    /// Between requests.
+    pub(crate) idle: Duration,
+    /// In which a client must take something of its answer.
+    pub(crate) send: Duration,
+    /// After which a connection ends with its next answer.
+    pub(crate) age: Duration,
 }
 
 /// What a server may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connections: usize,
-    pub(crate) incoming: guard::Limits,
-    pub(crate) send: Duration,
+    pub(crate) workers: usize,
+    pub(crate) timeouts: Timeouts,
 }
 
-/// Binds a listening socket whose options every accepted connection inherits.
-pub(crate) fn listen(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
-    let listener = match bind(address, limits) {
-        // A machine without IPv6 has no `::`, but the same is meant: every address.
-        Err(_) if address.ip() == IpAddr::from([0u16; 8]) => {
-            bind((Ipv4Addr::UNSPECIFIED, address.port()).into(), limits)?
-        }
-        outcome => outcome?,
-    };
-    listener.listen(BACKLOG)?;
-    Ok(listener.into())
+/// A running server. It has no end of its own: `stop` it.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
 }
 
-fn bind(address: SocketAddr, limits: &Limits) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(guard::TICK))?;
-    socket.set_write_timeout(Some(limits.send))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    socket.bind(&address.into())?;
-    Ok(socket)
+/// What the threads of one server share.
+struct Shared {
+    name: &'static str,
+    listener: TcpListener,
+    epoll: OwnedFd,
+    ready: Ready,
+    places: Places,
+    limits: Limits,
+    memory: Arc<Memory>,
+    service: Arc<dyn Service>,
+    sweep: sweep::Signal,
+    /// Connections that wait for memory, in the order in which they came.
+    memory_waiters: Mutex<std::collections::VecDeque<Token>>,
+    /// Every answer is its connection's last.
+    is_draining: AtomicBool,
+    /// Idle connections are closed.
+    is_stopping: AtomicBool,
+    /// Bodies that are not here yet are not waited for any more.
+    ends_bodies: AtomicBool,
+    /// The listener is shut: whoever comes now is refused by the kernel.
+    is_refusing: AtomicBool,
+    /// The threads end.
+    has_ended: AtomicBool,
+    /// Somebody waits in the backlog, and there is no place.
+    newcomers_wait: AtomicBool,
+    /// The last `accept` failed; said once, not once a try.
+    accept_fails: AtomicBool,
+    /// Told when the last connection has ended.
+    all_ended: (Mutex<()>, Condvar),
 }
 
-/// Serves one connection to its end.
-fn serve(mut requests: impl Iterator<Item = Request>, shared: &Arc<pool::Shared>) {
-    guard::enter(shared.limits.incoming, shared.clone());
-    let opened = Instant::now();
-    for request in requests.by_ref() {
-        guard::begin_request();
-        if !answer(request, shared, opened) {
-            break;
-        }
-        guard::end_request();
-    }
-    if let Some(status) = guard::refused() {
-        shared.service.finished(&Exchange {
-            method: "",
-            target: "",
-            request_id: "",
-            status,
-            bytes: 0,
-            took: opened.elapsed(),
-            complete: true,
+impl Server {
+    pub(crate) fn start(
+        name: &'static str,
+        listener: TcpListener,
+        limits: Limits,
+        memory: Arc<Memory>,
+        service: Arc<dyn Service>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            name,
+            listener,
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            ready: Ready::new(limits.workers)?,
+            places: Places::new(limits.connections),
+            limits,
+            memory,
+            service,
+            sweep: sweep::Signal::default(),
+            memory_waiters: Mutex::default(),
+            is_draining: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            ends_bodies: AtomicBool::new(false),
+            is_refusing: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            newcomers_wait: AtomicBool::new(false),
+            accept_fails: AtomicBool::new(false),
+            all_ended: Default::default(),
         });
-    }
-    guard::linger();
-    drop(requests);
-    guard::leave();
-}
-
-/// Answers one request and says whether the connection goes on.
-fn answer(mut request: Request, shared: &pool::Shared, opened: Instant) -> bool {
-    let started = Instant::now();
-    shared.service.count(0, 1);
-    let request_id = RequestId::of(&request);
-    let (method, target) = (request.method().clone(), request.url().to_owned());
-    let http10 = *request.http_version() <= HTTPVersion(1, 0);
-
-    let respond = AssertUnwindSafe(|| shared.service.respond(&mut request, &target));
-    let (response, panicked) = match catch_unwind(respond) {
-        Ok(response) => (response, false),
-        Err(_) => {
-            let detail = "The server failed on this request. Its log says where.";
-            (Problem::new(500, detail).into(), true)
+        let wakeup = EventData::new_u64(worker::WAKEUP);
+        epoll::add(&shared.epoll, shared.ready.wakeup(), wakeup, EventFlags::IN | EventFlags::ET)?;
+        let newcomers = EventData::new_u64(worker::NEWCOMERS);
+        epoll::add(&shared.epoll, &shared.listener, newcomers, EventFlags::IN | EventFlags::ONESHOT)?;
+        let server = Self { shared };
+        for _ in 0..limits.workers {
+            server.spawn(Shared::work)?;
         }
-    };
-    let status = response.status;
-    let streams_until_close = http10 && response.is_stream();
-    let goes_on = guard::end_body() && !panicked && !streams_until_close && !shared.must_close(opened);
-    let mut writer =
-        PacedWriter { inner: request.into_writer(), started: Instant::now(), written: 0, grace: shared.limits.send };
-    let sent = response.send(
-        &mut writer,
-        &Delivery { close: !goes_on, http10, head_only: method == Method::Head, request_id: request_id.as_str() },
-    );
-    shared.service.count(0, -1);
-    shared.service.finished(&Exchange {
-        method: method.as_str(),
-        target: &target,
-        request_id: request_id.as_str(),
-        status,
-        bytes: sent.as_ref().map_or(writer.written, |&bytes| bytes),
-        took: started.elapsed(),
-        complete: sent.is_ok(),
-    });
-    goes_on && sent.is_ok()
-}
-
-/// Gives up on a client that takes its answer slower than `MIN_SEND_RATE` once `grace` is over. One that takes nothing
-/// at all is the send time-out's.
-struct PacedWriter {
-    inner: Box<dyn Write + Send>,
-    started: Instant,
-    written: u64,
-    grace: Duration,
-}
-
-impl Write for PacedWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.written += count as u64;
-        let late = self.started.elapsed().saturating_sub(self.grace);
-        if late.as_secs() * MIN_SEND_RATE > self.written {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        Ok(count)
+        server.spawn(Shared::sweep)?;
+        Ok(server)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+    fn spawn(&self, run: impl FnOnce(Arc<Shared>) + Send + 'static) -> io::Result<()> {
+        let shared = self.shared.clone();
+        thread::Builder::new().name(shared.name.to_owned()).stack_size(STACK).spawn(move || run(shared))?;
+        Ok(())
+    }
+
+    /// From now on every answer is its connection's last.
+    pub(crate) fn drain(&self) {
+        self.shared.is_draining.store(true, Relaxed);
+    }
+
+    /// Takes no more connections but those that already wait, lets requests in progress finish until `deadline`, and
+    /// says whether all of them did.
+    pub(crate) fn stop(&self, deadline: Instant) -> bool {
+        let shared = &self.shared;
+        let started = Instant::now();
+        let left = deadline.saturating_duration_since(started);
+        shared.is_draining.store(true, Relaxed);
+        shared.is_stopping.store(true, Relaxed);
+        listener::ignore_newcomers(&shared.listener);
+        let no_more_bodies = deadline - STORE_NEEDS.min(left / 2);
+        while Instant::now() < deadline {
+            if !shared.is_refusing.load(Relaxed) && !listener::has_newcomer(&shared.listener) {
+                shared.is_refusing.store(true, Relaxed);
+                listener::refuse_newcomers(&shared.listener);
+            }
+            if Instant::now() >= no_more_bodies {
+                shared.ends_bodies.store(true, Relaxed);
+            }
+            let lock = shared.all_ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if shared.is_refusing.load(Relaxed) && shared.places.taken() == 0 {
+                break;
+            }
+            let tick = sweep::TICK.min(deadline.saturating_duration_since(Instant::now()));
+            drop(shared.all_ended.1.wait_timeout(lock, tick));
+        }
+        let all_ended = shared.places.taken() == 0;
+        shared.has_ended.store(true, Relaxed);
+        shared.ready.interrupt();
+        shared.sweep.notify();
+        all_ended
+    }
+}
+
+impl Wake for Shared {
+    fn wake(&self, token: Token) {
+        self.queue(token, |_| {});
     }
 }

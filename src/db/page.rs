@@ -17,6 +17,12 @@ pub(crate) struct Page {
     pub(crate) next: Option<DocumentId>,
 }
 
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
 /// How the documents of a page are put together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Layout {

@@ -1,99 +1,110 @@
 //! `/data` and `/data/<id>`: storing JSON documents, reading them in pages, one by one, or all of them as a stream.
 
-use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use tiny_http::Request;
-
+use super::export::{self, Export};
+use super::import::Import;
+use super::reply::{Reply, StoreCall};
 use super::target::{Target, decode_id, encode_id};
-use super::{App, deadline, negotiation, unavailable};
-use crate::budget::Share;
-use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal};
+use super::{App, negotiation};
+use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal, StoreError};
 use crate::document::{Document, DocumentId};
-use crate::guard;
+use crate::http::body::BodyError;
+use crate::http::request::Request;
 use crate::json::{self, Documents, JsonError};
-use crate::response::{Body, JSON, NDJSON, Problem, Response, json_string};
+use crate::response::{JSON, NDJSON, Problem, Response, Stream, json_string};
+use crate::server::service::{Step, Waker};
 
 /// Documents in a page unless the client says otherwise, and at most.
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
-/// Documents that an export reads at once.
-const EXPORT_BATCH: usize = 1000;
-/// What a body may be long, in bytes, without counting among the large ones.
-const SMALL_BODY: usize = 16 * 1024;
 /// Errors that one answer lists at most.
 const MAX_ERRORS: usize = 1000;
 
 impl App {
     /// `GET /data`
-    pub(super) fn list(&self, request: &Request, target: &Target) -> Result<Response, Problem> {
+    pub(super) fn list(&self, request: &Request, target: &Target, waker: &Waker) -> Result<Step, Problem> {
         let [limit, order, after] = target.parameters(["limit", "order", "after"])?;
         let order = parse_order(order.as_deref())?;
         let after = after.map(|text| parse_after(&text)).transpose()?;
-        let response = match negotiation::preferred(request, [JSON, NDJSON]) {
+        Ok(match negotiation::preferred(request, [JSON, NDJSON]) {
             NDJSON => {
                 let limit = parse_limit(limit.as_deref(), usize::MAX, usize::MAX)?;
-                self.export(PageQuery::new(after, order, limit.min(EXPORT_BATCH)), limit)
+                self.export(PageQuery::new(after, order, limit.min(export::BATCH)), limit, waker)
             }
             _ => {
                 let limit = parse_limit(limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
-                self.page(PageQuery::new(after, order, limit))
+                self.page(PageQuery::new(after, order, limit), waker)
             }
-        };
-        response.map(|response| response.with_header("Vary", "Accept"))
-    }
-
-    fn page(&self, query: PageQuery) -> Result<Response, Problem> {
-        let (limit, order) = (query.limit, query.order);
-        let page = self.db.begin_page(query, Layout::Array).wait(deadline())?;
-        let response = Response::new(200, JSON, page.text.clone());
-        Ok(match &page.next {
-            Some(id) => {
-                let order = match order {
-                    Order::Ascending => "asc",
-                    Order::Descending => "desc",
-                };
-                let after = encode_id(id);
-                let link = format!("</data?limit={limit}&order={order}&after={after}>; rel=\"next\"");
-                response.with_header("Link", link)
-            }
-            None => response,
         })
     }
 
-    /// The documents as lines, a batch at a time, so that memory does not grow with the collection. The first batch is
-    /// read before the answer begins: a database that is down is a 503, not a broken stream.
-    fn export(&self, query: PageQuery, limit: usize) -> Result<Response, Problem> {
-        let first = self.db.begin_page(query.clone(), Layout::Lines).wait(deadline())?;
-        let db = self.db.clone();
-        let write_body = move |out: &mut dyn Write| write_export(&db, query, limit, first, out);
-        Ok(Response::new(200, NDJSON, Body::Stream(Box::new(write_body))))
+    fn page(&self, query: PageQuery, waker: &Waker) -> Step {
+        let (limit, order) = (query.limit, query.order);
+        self.ask_for_page(query, Layout::Array, waker, move |page| {
+            let response = Response::new(200, JSON, page.clone());
+            let Some(id) = &page.next else { return response };
+            let order = match order {
+                Order::Ascending => "asc",
+                Order::Descending => "desc",
+            };
+            let after = encode_id(id);
+            response.with_header("Link", format!("</data?limit={limit}&order={order}&after={after}>; rel=\"next\""))
+        })
+    }
+
+    /// The first batch is read before the answer begins: a database that is down is a 503, not a broken stream.
+    fn export(&self, query: PageQuery, limit: usize, waker: &Waker) -> Step {
+        let (db, of_export, first) = (self.db.clone(), waker.clone(), query.clone());
+        self.ask_for_page(first, Layout::Lines, waker, move |page| {
+            let stream: Box<dyn Stream> = Box::new(Export::new(db, of_export, query, limit, page));
+            Response::new(200, NDJSON, stream)
+        })
+    }
+
+    fn ask_for_page(
+        &self,
+        query: PageQuery,
+        layout: Layout,
+        waker: &Waker,
+        respond: impl FnOnce(Arc<Page>) -> Response + Send + 'static,
+    ) -> Step {
+        let (db, waker) = (self.db.clone(), waker.clone());
+        let then = |page: Result<Arc<Page>, StoreError>| match page {
+            Ok(page) => Step::Respond(respond(page).with_header("Vary", "Accept")),
+            Err(error) => Step::Respond(Problem::from(error).into()),
+        };
+        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, done)), 0, then);
+        Step::Call { begin: Box::new(begin), is_large: true }
     }
 
     /// `GET /data/<id>`
-    pub(super) fn get(&self, segment: &str) -> Result<Response, Problem> {
+    pub(super) fn get(&self, segment: &str, waker: &Waker) -> Result<Step, Problem> {
         let id = decode_id(segment)?;
-        match self.db.get(id, deadline())? {
-            Some(text) => Ok(Response::new(200, JSON, text)),
-            None => Err(Problem::new(404, "There is no document with this _id.")),
-        }
+        let (db, waker) = (self.db.clone(), waker.clone());
+        let then = |document: Result<Option<Arc<[u8]>>, StoreError>| {
+            Step::Respond(match document {
+                Ok(Some(text)) => Response::new(200, JSON, Arc::new(text)),
+                Ok(None) => Problem::new(404, "There is no document with this _id.").into(),
+                Err(error) => Problem::from(error).into(),
+            })
+        };
+        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.get(id, done)), 0, then);
+        Ok(Step::Call { begin: Box::new(begin), is_large: false })
     }
 
     /// `POST /data`
-    pub(super) fn store(&self, request: &mut Request) -> Result<Response, Problem> {
+    pub(super) fn store(&self, request: &Request, waker: &Waker) -> Result<Step, Problem> {
         if let Some(coding) = request.headers().get("Content-Encoding")
             && !coding.as_str().eq_ignore_ascii_case("identity")
         {
             return Err(unsupported("Send the body without a Content-Encoding."));
         }
         match negotiation::content_type(request).as_deref() {
-            Some(JSON) => {
-                let (body, _share) = self.read_body(request)?;
-                let documents = json::parse_documents(&body)?;
-                drop(body);
-                self.store_documents(documents)
+            Some(JSON) => self.collect_documents(request, waker),
+            Some(NDJSON) => {
+                Ok(Step::Import(Box::new(Import::new(self.db.clone(), waker.clone(), self.max_body))))
             }
-            Some(NDJSON) => self.import(request),
             _ => Err(unsupported(
                 "Send JSON with \"Content-Type: application/json\" (curl --json does), or one document a line with \
                  \"Content-Type: application/x-ndjson\", both in UTF-8.",
@@ -101,88 +112,65 @@ impl App {
         }
     }
 
-    /// A body, and its share of what all of them may hold.
-    fn read_body(&self, request: &mut Request) -> Result<(Vec<u8>, Option<Share<'_>>), Problem> {
-        let length = request.body_length();
-        if length > Some(self.max_body) {
-            return Err(self.too_large());
+    fn collect_documents(&self, request: &Request, waker: &Waker) -> Result<Step, Problem> {
+        let max_body = self.max_body;
+        if request.content_length() > Some(max_body as u64) {
+            return Err(too_large(max_body));
         }
-        let share = self.share_for_body(length.unwrap_or(self.max_body))?;
-        let mut body = Vec::with_capacity(length.unwrap_or(0));
-        let mut limited = request.as_reader().take(self.max_body as u64 + 1);
-        limited.read_to_end(&mut body).map_err(|error| guard::body_problem(&error))?;
-        if body.len() > self.max_body {
-            return Err(self.too_large());
-        }
-        Ok((body, share))
-    }
-
-    /// Until the documents of a body are stored they take about four times its length, so large bodies wait for each
-    /// other. A small one does not: there are never more of them than connections.
-    fn share_for_body(&self, length: usize) -> Result<Option<Share<'_>>, Problem> {
-        if length <= SMALL_BODY {
-            return Ok(None);
-        }
-        let too_many = || {
-            unavailable(
-                "Too many large bodies arrive at once. Nothing was stored. Send it again later, or as \
-                 application/x-ndjson, which takes less memory.",
-            )
+        let (db, waker) = (self.db.clone(), waker.clone());
+        let then = move |body: Result<Vec<u8>, BodyError>| {
+            let documents = match body {
+                Ok(body) => json::parse_documents(&body).map_err(Problem::from),
+                Err(BodyError::TooLarge) => Err(too_large(max_body)),
+                Err(error) => Err(error.into()),
+            };
+            match documents {
+                Ok(documents) => store_documents(db, documents, waker),
+                Err(problem) => Step::Respond(problem.into()),
+            }
         };
-        self.bodies.take(length, deadline()).map(Some).ok_or_else(too_many)
-    }
-
-    fn too_large(&self) -> Problem {
-        let detail = format!(
-            "The body is longer than {} bytes (MAX_BODY). Send many documents as application/x-ndjson, which may be \
-             of any length.",
-            self.max_body
-        );
-        Problem::new(413, detail)
-    }
-
-    fn store_documents(&self, documents: Documents) -> Result<Response, Problem> {
-        let (documents, is_single) = match documents {
-            Documents::One(document) => (vec![document], true),
-            Documents::Many(documents) => (documents, false),
-        };
-        let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
-        let answers = self.db.begin_insert(documents).wait(deadline());
-        if is_single && let (Some(Err(refusal)), [id]) = (answers.first(), ids.as_slice()) {
-            return Err(problem_of_refusal(refusal, id));
-        }
-        let stored: Vec<&DocumentId> =
-            ids.iter().zip(&answers).filter_map(|(id, answer)| answer.is_ok().then_some(id)).collect();
-        if let Some(problem) = problem_of_some(&answers, &ids) {
-            return Err(problem
-                .with_member("inserted", &stored.len().to_string())
-                .with_member("ids", &ids_as_json(&stored)));
-        }
-        let body = format!("{{\"inserted\":{},\"ids\":{}}}\n", stored.len(), ids_as_json(&stored));
-        let response = Response::new(201, JSON, body);
-        Ok(match ids.as_slice() {
-            [id] if is_single => response.with_header("Location", format!("/data/{}", encode_id(id))),
-            _ => response,
-        })
+        Ok(Step::Collect { limit: max_body, then: Box::new(then) })
     }
 }
 
-/// Writes an export from its first batch on. While one batch is being sent the next one is being read.
-fn write_export(db: &Db, mut query: PageQuery, limit: usize, first: Arc<Page>, out: &mut dyn Write) -> io::Result<()> {
-    let mut left = limit;
-    let mut page = first;
-    loop {
-        left -= page.documents.min(left);
-        query.after = page.next.clone();
-        query.limit = left.min(EXPORT_BATCH);
-        let is_last = query.after.is_none() || left == 0;
-        let ahead = (!is_last).then(|| db.begin_page(query.clone(), Layout::Lines));
-        out.write_all(&page.text)?;
-        page = match ahead {
-            // The answer has begun, so all that is left to say is that it is not whole.
-            Some(ahead) => ahead.wait(deadline()).map_err(|_| io::ErrorKind::Other)?,
-            None => return Ok(()),
-        };
+fn too_large(max_body: usize) -> Problem {
+    let detail = format!(
+        "The body is longer than {max_body} bytes (MAX_BODY). Send many documents as application/x-ndjson, which may be \
+         of any length.",
+    );
+    Problem::new(413, detail)
+}
+
+fn store_documents(db: Arc<Db>, documents: Documents, waker: Waker) -> Step {
+    let (documents, is_single) = match documents {
+        Documents::One(document) => (vec![document], true),
+        Documents::Many(documents) => (documents, false),
+    };
+    let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
+    let held = documents.iter().map(|document| document.raw().as_bytes().len()).sum();
+    let then = move |answers: Vec<Result<(), Refusal>>| Step::Respond(stored(&ids, &answers, is_single));
+    let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.insert(documents, done)), held, then);
+    Step::Call { begin: Box::new(begin), is_large: false }
+}
+
+/// What to say of documents that were to be stored.
+fn stored(ids: &[DocumentId], answers: &[Result<(), Refusal>], is_single: bool) -> Response {
+    if is_single && let (Some(Err(refusal)), [id]) = (answers.first(), ids) {
+        return problem_of_refusal(refusal, id).into();
+    }
+    let stored: Vec<&DocumentId> =
+        ids.iter().zip(answers).filter_map(|(id, answer)| answer.is_ok().then_some(id)).collect();
+    if let Some(problem) = problem_of_some(answers, ids) {
+        return problem
+            .with_member("inserted", &stored.len().to_string())
+            .with_member("ids", &ids_as_json(&stored))
+            .into();
+    }
+    let body = format!("{{\"inserted\":{},\"ids\":{}}}\n", stored.len(), ids_as_json(&stored));
+    let response = Response::new(201, JSON, body);
+    match ids {
+        [id] if is_single => response.with_header("Location", format!("/data/{}", encode_id(id))),
+        _ => response,
     }
 }
 

@@ -1,47 +1,70 @@
-//! An import: one document a line, of any number, in constant memory. Lines are stored in batches as they come in.
+//! An import: one document per line, any number of them, in constant memory. Lines are stored in batches as they come in:
+//! one batch is in the store while the next one fills.
+//!
+//! An import takes lines until its body ends or a line cannot be stored. Then it stores what came before, waits for it, and
+//! answers how many documents were stored.
 
-use std::io::{BufRead, BufReader, Read};
-
-use tiny_http::Request;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::data::problem_of_refusal;
-use super::{App, deadline};
-use crate::db::{PendingInsert, Refusal};
+use super::deadline;
+use super::reply::Reply;
+use crate::db::{Db, Refusal};
 use crate::document::{Document, DocumentId};
-use crate::guard;
+use crate::http::body::BodyError;
 use crate::json;
 use crate::response::{JSON, Problem, Response};
+use crate::server::service::{self, ImportState, Waker};
 
 /// A batch is stored once it has this many documents, or bytes of BSON.
 const BATCH_DOCUMENTS: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// What is read from the connection at once, in bytes.
-const READ_BUFFER: usize = 64 * 1024;
+/// The memory for a line that is kept for the next one, in bytes.
+const LINE_KEPT: usize = 64 * 1024;
 /// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can be longer than
 /// what was sent (`1e9` comes back as `1000000000.0`), but never so much.
 const LINE_FACTOR: usize = 6;
 
-impl App {
-    pub(super) fn import(&self, request: &mut Request) -> Result<Response, Problem> {
-        let mut import = Import { app: self, batch: Batch::default(), in_flight: None, stored: 0 };
-        match import.run(request) {
-            Ok(()) => {
-                let body = format!("{{\"inserted\":{}}}\n", import.stored);
-                Ok(Response::new(201, JSON, body))
-            }
-            Err(problem) => Err(problem.with_member("inserted", &import.stored.to_string())),
-        }
-    }
-}
-
-struct Import<'a> {
-    app: &'a App,
+pub(super) struct Import {
+    db: Arc<Db>,
+    waker: Waker,
+    /// In bytes.
+    max_line: usize,
+    /// The beginning of a line.
+    line: Vec<u8>,
+    /// The number of that line.
+    number: u64,
     /// Documents to be stored next.
     batch: Batch,
     /// The batch that is being stored while the next one is being read.
-    in_flight: Option<(Lines, PendingInsert<'a>)>,
+    in_flight: Option<InFlight>,
     /// Documents that are stored.
     stored: u64,
+    end: End,
+}
+
+/// Whether there is more to come.
+enum End {
+    /// Lines are taken.
+    Open,
+    /// What has come is stored, and then this is the outcome.
+    Storing(Result<(), Stop>),
+    /// The store failed: what is in flight is waited for, and then this is the answer.
+    Failed(Problem),
+}
+
+/// Why an import ends before its body does.
+enum Stop {
+    /// The line cannot be stored.
+    Line { status: u16, number: u64, detail: String },
+    Body(BodyError),
+}
+
+struct InFlight {
+    lines: Lines,
+    reply: Reply<Vec<Result<(), Refusal>>>,
+    until: Instant,
 }
 
 /// Documents, and the line and the `_id` of each.
@@ -55,100 +78,177 @@ struct Batch {
 
 type Lines = Vec<(u64, DocumentId)>;
 
-impl Import<'_> {
-    fn run(&mut self, request: &mut Request) -> Result<(), Problem> {
-        let max_line = self.app.max_body * LINE_FACTOR;
-        let mut reader = BufReader::with_capacity(READ_BUFFER, request.as_reader());
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            // One byte more than a line may have tells one that is too long from one that just fits.
-            let count = (&mut reader).take(max_line as u64 + 1).read_until(b'\n', &mut line);
-            match count {
-                Ok(0) => break,
-                Ok(_) if line.len() > max_line && !line.ends_with(b"\n") => {
-                    let detail = format!("it is longer than {max_line} bytes ({LINE_FACTOR} times MAX_BODY).");
-                    return Err(self.stop(413, number, &detail));
-                }
-                Ok(_) => self.take_line(number, &line)?,
-                // What had come whole is stored, as after a bad line.
-                Err(error) => return Err(self.store_all().err().unwrap_or_else(|| guard::body_problem(&error))),
-            }
-            line.shrink_to(READ_BUFFER);
+impl Import {
+    pub(super) fn new(db: Arc<Db>, waker: Waker, max_body: usize) -> Self {
+        Self {
+            db,
+            waker,
+            max_line: max_body * LINE_FACTOR,
+            line: Vec::new(),
+            number: 1,
+            batch: Batch::default(),
+            in_flight: None,
+            stored: 0,
+            end: End::Open,
         }
-        self.store_all()
     }
 
-    fn take_line(&mut self, number: u64, line: &[u8]) -> Result<(), Problem> {
-        if line.trim_ascii().is_empty() {
-            return Ok(());
+    fn is_open(&self) -> bool {
+        matches!(self.end, End::Open)
+    }
+
+    fn take_line(&mut self, line: &[u8]) {
+        let number = self.number;
+        self.number += 1;
+        if line.len() > self.max_line {
+            return self.stop_at_long_line(number);
         }
-        let document = match json::parse_document(line.trim_ascii_end()) {
-            Ok(document) => document,
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        match json::parse_document(line.trim_ascii_end()) {
+            Ok(document) => {
+                self.batch.bytes += document.raw().as_bytes().len();
+                self.batch.lines.push((number, document.id()));
+                self.batch.documents.push(document);
+                if self.batch.is_full() && self.in_flight.is_none() {
+                    self.store_batch();
+                }
+            }
             Err(error) => {
                 // The line of the import is what counts, and this one line is all that was parsed.
                 let detail = error.to_string().replace(" at line 1 column ", " at column ");
-                return Err(self.stop(Problem::from(error).status, number, &detail));
+                self.stop(Problem::from(error).status, number, detail);
             }
-        };
-        self.batch.bytes += document.raw().as_bytes().len();
-        self.batch.lines.push((number, document.id()));
-        self.batch.documents.push(document);
-        if self.batch.documents.len() >= BATCH_DOCUMENTS || self.batch.bytes >= BATCH_BYTES {
-            self.send_batch()?;
         }
-        Ok(())
     }
 
-    /// Stores what came before a line that cannot be stored, and says so.
-    fn stop(&mut self, status: u16, number: u64, detail: &str) -> Problem {
-        if let Err(problem) = self.store_all() {
-            return problem;
-        }
-        let stored = self.stored;
-        Problem::new(
-            status,
-            format!(
-                "Line {number}: {}. The import ends here; {stored} documents before it were stored.",
-                detail.trim_end_matches('.')
-            ),
-        )
-        .with_member("line", &number.to_string())
+    fn stop_at_long_line(&mut self, number: u64) {
+        let detail = format!("it is longer than {} bytes ({LINE_FACTOR} times MAX_BODY).", self.max_line);
+        self.stop(413, number, detail);
     }
 
-    fn store_all(&mut self) -> Result<(), Problem> {
-        self.send_batch()?;
-        self.await_batch()
+    fn stop(&mut self, status: u16, number: u64, detail: String) {
+        self.end = End::Storing(Err(Stop::Line { status, number, detail }));
     }
 
-    /// Begins to store the batch, and waits for the one before it.
-    fn send_batch(&mut self) -> Result<(), Problem> {
+    fn store_batch(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        let next = (!batch.documents.is_empty()).then(|| (batch.lines, self.app.db.begin_insert(batch.documents)));
-        let outcome = self.await_batch();
-        self.in_flight = next;
-        match outcome {
-            Ok(()) => Ok(()),
-            // The import ends, but not before it is known what else was stored.
-            Err(problem) => {
-                let _ = self.await_batch();
-                Err(problem)
-            }
+        let reply = Reply::ask(&self.waker, |done| self.db.insert(batch.documents, done));
+        self.in_flight = Some(InFlight { lines: batch.lines, reply, until: deadline() });
+    }
+
+    /// Takes note of what became of a batch.
+    fn note(&mut self, lines: &Lines, answers: &[Result<(), Refusal>]) {
+        let refused: Vec<(&(u64, DocumentId), &Refusal)> =
+            lines.iter().zip(answers).filter_map(|(line, answer)| Some((line, answer.as_ref().err()?))).collect();
+        self.stored += (answers.len() - refused.len()) as u64;
+        if let Some(((line, id), refusal)) = refused.first()
+            && !matches!(self.end, End::Failed(_))
+        {
+            self.end = End::Failed(refused_at(*line, refusal, id, refused.len()));
         }
     }
 
-    fn await_batch(&mut self) -> Result<(), Problem> {
-        let Some((lines, insert)) = self.in_flight.take() else {
-            return Ok(());
+    fn answer(&mut self) -> Response {
+        let problem = match std::mem::replace(&mut self.end, End::Open) {
+            End::Open | End::Storing(Ok(())) => {
+                return Response::new(201, JSON, format!("{{\"inserted\":{}}}\n", self.stored));
+            }
+            End::Storing(Err(Stop::Body(error))) => Problem::from(error),
+            End::Storing(Err(Stop::Line { status, number, detail })) => Problem::new(
+                status,
+                format!(
+                    "Line {number}: {}. The import ends here; {} documents before it were stored.",
+                    detail.trim_end_matches('.'),
+                    self.stored
+                ),
+            )
+            .with_member("line", &number.to_string()),
+            End::Failed(problem) => problem,
         };
-        let answers = insert.wait(deadline());
-        let refused: Vec<(&(u64, DocumentId), &Refusal)> =
-            lines.iter().zip(&answers).filter_map(|(line, answer)| Some((line, answer.as_ref().err()?))).collect();
-        self.stored += (answers.len() - refused.len()) as u64;
-        match refused.first() {
-            None => Ok(()),
-            Some(((line, id), refusal)) => Err(refused_at(*line, refusal, id, refused.len())),
+        problem.with_member("inserted", &self.stored.to_string()).into()
+    }
+}
+
+impl service::Import for Import {
+    fn take(&mut self, data: &[u8]) {
+        let mut rest = data;
+        while let (true, Some(end)) = (self.is_open(), rest.iter().position(|&byte| byte == b'\n')) {
+            let (line, behind) = (&rest[..end], &rest[end + 1..]);
+            rest = behind;
+            if self.line.is_empty() {
+                self.take_line(line);
+            } else {
+                let mut whole = std::mem::take(&mut self.line);
+                whole.extend_from_slice(line);
+                self.take_line(&whole);
+                whole.clear();
+                whole.shrink_to(LINE_KEPT);
+                self.line = whole;
+            }
         }
+        if self.is_open() && !rest.is_empty() {
+            if self.line.len() + rest.len() > self.max_line {
+                return self.stop_at_long_line(self.number);
+            }
+            self.line.extend_from_slice(rest);
+        }
+    }
+
+    fn end(&mut self, outcome: Result<(), BodyError>) {
+        if !self.is_open() {
+            return;
+        }
+        if outcome.is_ok() && !self.line.is_empty() {
+            // The last line may end with the body.
+            let line = std::mem::take(&mut self.line);
+            self.take_line(&line);
+        }
+        self.line = Vec::new();
+        if self.is_open() {
+            // What had come whole is stored, as before a bad line.
+            self.end = End::Storing(outcome.map_err(Stop::Body));
+        }
+    }
+
+    fn poll(&mut self) -> ImportState {
+        if let Some(mut batch) = self.in_flight.take() {
+            match batch.reply.take() {
+                Some(answers) => self.note(&batch.lines, &answers),
+                None => self.in_flight = Some(batch),
+            }
+        }
+        let must_store = match self.end {
+            End::Open => self.batch.is_full(),
+            End::Storing(_) => !self.batch.documents.is_empty(),
+            End::Failed(_) => false,
+        };
+        if must_store && self.in_flight.is_none() {
+            self.store_batch();
+            return self.poll();
+        }
+        match &self.in_flight {
+            Some(batch) if must_store || !self.is_open() => ImportState::Store { until: batch.until },
+            None if !self.is_open() => ImportState::Done(self.answer()),
+            _ => ImportState::Data,
+        }
+    }
+
+    fn give_up(&mut self) {
+        if let Some(batch) = &mut self.in_flight {
+            batch.reply.give_up();
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.line.capacity() + self.batch.bytes
+    }
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.documents.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES
     }
 }
 

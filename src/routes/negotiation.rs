@@ -1,6 +1,6 @@
 //! Which of several content types a client wants (RFC 9110, section 12.5.1), and which one it sent.
 
-use tiny_http::Request;
+use crate::http::request::Request;
 
 /// The offer that the client prefers; the first one where it does not care, or wants none of them.
 pub(super) fn preferred<const OFFERS: usize>(request: &Request, offers: [&'static str; OFFERS]) -> &'static str {

@@ -1,9 +1,9 @@
-//! What the head of a request must look like (RFC 9112) before tiny_http gets to see it, and what of it goes on.
+//! The head of a request (RFC 9112): finds its end, judges it, and takes from it what this server reads.
 //!
-//! tiny_http takes heads that other servers refuse (several lengths, `+2`, two framings at once) and refuses some
-//! that are fine (a header name with a dot, a value in UTF-8). So a head is judged here first, and tiny_http is handed
-//! a clean one with only the headers that this server reads. Bytes in, bytes out: no socket, no clock.
+//! It is stricter than the standard allows where two readers of the same bytes could see two different requests. Bytes
+//! in, a `Head` or a `Problem` out: no socket, no clock.
 
+use super::request::Request;
 use crate::response::Problem;
 
 /// The longest head in bytes, request line and headers together.
@@ -11,15 +11,15 @@ pub(crate) const MAX_HEAD: usize = 16 * 1024;
 /// The most headers in one head.
 const MAX_HEADERS: usize = 100;
 
-/// The headers that the routes read; the rest stops here. Framing headers are written anew.
-const FORWARDED: [&str; 5] = ["Accept", "Authorization", "Content-Encoding", "Content-Type", "X-Request-Id"];
+/// The headers that routes read; no other reaches them. Framing is the server's own affair.
+pub(crate) const READ_BY_ROUTES: [&str; 5] =
+    ["Accept", "Authorization", "Content-Encoding", "Content-Type", "X-Request-Id"];
 
-/// A head that tiny_http may see.
-#[derive(Debug, PartialEq)]
+/// A head that was judged.
 pub(crate) struct Head {
-    /// The head to hand on instead of the one that came.
-    pub(crate) forwarded: Vec<u8>,
+    pub(crate) request: Request,
     pub(crate) framing: Framing,
+    pub(crate) version: Version,
     /// The client does not mind another request on this connection.
     pub(crate) keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
@@ -31,6 +31,16 @@ pub(crate) struct Head {
 pub(crate) enum Framing {
     Length(u64),
     Chunked,
+}
+
+impl Framing {
+    /// In bytes; none where only the body's end will tell.
+    fn declared_length(self) -> Option<u64> {
+        match self {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+        }
+    }
 }
 
 /// Looks for the end of the head, the index behind its empty line, in `bytes` from `*seen` on, and moves `*seen` to
@@ -77,23 +87,12 @@ pub(crate) fn check(head: &[u8]) -> Result<Head, Problem> {
         return Err(bad("An HTTP/1.1 request needs a Host header."));
     }
 
-    let mut forwarded = headers.forwarded(method, target, version, keep_alive);
-    match framing {
-        Some(Framing::Length(length)) => {
-            forwarded.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
-        }
-        Some(Framing::Chunked) => forwarded.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        None => {}
-    }
-    if expects_continue {
-        forwarded.extend_from_slice(b"Expect: 100-continue\r\n");
-    }
-    forwarded.extend_from_slice(b"\r\n");
-    Ok(Head { forwarded, framing: framing.unwrap_or(Framing::Length(0)), keep_alive, expects_continue })
+    let request = headers.request(method, target, version, framing.declared_length())?;
+    Ok(Head { request, framing, version, keep_alive, expects_continue })
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Version {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Version {
     Http10,
     Http11,
 }
@@ -155,7 +154,7 @@ impl<'a> Iterator for Lines<'a> {
 /// The headers that matter here, as they came.
 #[derive(Default)]
 struct Headers<'a> {
-    forwarded: [Vec<&'a [u8]>; FORWARDED.len()],
+    read_by_routes: [Vec<&'a [u8]>; READ_BY_ROUTES.len()],
     content_length: Option<&'a [u8]>,
     transfer_encoding: Option<&'a [u8]>,
     connection: Vec<&'a [u8]>,
@@ -193,17 +192,17 @@ impl<'a> Headers<'a> {
         } else {
             if is("Connection") {
                 self.connection.push(value);
-            } else if let Some(index) = FORWARDED.iter().position(|known| is(known)) {
-                self.forwarded[index].push(value);
+            } else if let Some(index) = READ_BY_ROUTES.iter().position(|known| is(known)) {
+                self.read_by_routes[index].push(value);
             }
             Ok(())
         }
     }
 
     /// The framing of the body by RFC 9112, section 6, with everything that two readers could see differently refused.
-    fn framing(&self, version: Version) -> Result<Option<Framing>, Problem> {
+    fn framing(&self, version: Version) -> Result<Framing, Problem> {
         match (self.content_length, self.transfer_encoding) {
-            (None, None) => Ok(None),
+            (None, None) => Ok(Framing::Length(0)),
             (Some(_), Some(_)) => Err(bad("The request has both a Content-Length and a Transfer-Encoding.")),
             (Some(length), None) => {
                 if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
@@ -211,13 +210,13 @@ impl<'a> Headers<'a> {
                 }
                 let length = std::str::from_utf8(length).ok().and_then(|text| text.parse().ok());
                 match length {
-                    // tiny_http counts in `usize`, the kernel's interfaces in `isize`.
-                    Some(length) if length <= isize::MAX as u64 => Ok(Some(Framing::Length(length))),
+                    // The kernel's interfaces count in `isize`.
+                    Some(length) if length <= isize::MAX as u64 => Ok(Framing::Length(length)),
                     _ => Err(Problem::new(413, "The Content-Length is larger than any body can be.")),
                 }
             }
             (None, Some(_)) if version == Version::Http10 => Err(bad("HTTP/1.0 has no Transfer-Encoding.")),
-            (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Some(Framing::Chunked)),
+            (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
             (None, Some(_)) => Err(Problem::new(501, "This server takes no Transfer-Encoding but chunked.")),
         }
     }
@@ -246,38 +245,29 @@ impl<'a> Headers<'a> {
         }
     }
 
-    fn forwarded(&self, method: &[u8], target: &[u8], version: Version, keep_alive: bool) -> Vec<u8> {
-        let mut head = Vec::with_capacity(256);
-        head.extend_from_slice(method);
-        head.push(b' ');
-        head.extend_from_slice(target);
-        head.extend_from_slice(match (version, keep_alive) {
-            (Version::Http10, false) => b" HTTP/1.0\r\n".as_slice(),
-            // Without the header tiny_http would not read the next request.
-            (Version::Http10, true) => b" HTTP/1.0\r\nConnection: keep-alive\r\n",
-            (Version::Http11, _) => b" HTTP/1.1\r\n",
+    fn request(
+        &self,
+        method: &[u8],
+        target: &[u8],
+        version: Version,
+        content_length: Option<u64>,
+    ) -> Result<Request, Problem> {
+        let headers = READ_BY_ROUTES.iter().zip(&self.read_by_routes).filter_map(|(name, values)| {
+            // Several headers of one name are one with a list (RFC 9110, section 5.3); empty ones say nothing.
+            values.iter().any(|value| !value.is_empty()).then(|| (*name, plain(&values.join(b", ".as_slice()))))
         });
-        for (name, values) in FORWARDED.iter().zip(&self.forwarded) {
-            if values.iter().all(|value| value.is_empty()) {
-                continue;
-            }
-            head.extend_from_slice(name.as_bytes());
-            head.extend_from_slice(b": ");
-            for (index, value) in values.iter().enumerate() {
-                if index > 0 {
-                    head.extend_from_slice(b", ");
-                }
-                // tiny_http takes printable ASCII only, and nothing here depends on the rest.
-                head.extend(value.iter().map(|&byte| match byte {
-                    b' '..=b'~' => byte,
-                    b'\t' => b' ',
-                    _ => b'?',
-                }));
-            }
-            head.extend_from_slice(b"\r\n");
-        }
-        head
+        Request::new(&plain(method), &plain(target), version, headers, content_length)
     }
+}
+
+/// A value that is tiny_http's to hold: printable ASCII. Nothing here depends on the rest.
+fn plain(bytes: &[u8]) -> String {
+    let plain = bytes.iter().map(|&byte| match byte {
+        b' '..=b'~' => char::from(byte),
+        b'\t' => ' ',
+        _ => '?',
+    });
+    plain.collect()
 }
 
 fn only_once<'a>(place: &mut Option<&'a [u8]>, value: &'a [u8], name: &str) -> Result<(), Problem> {

@@ -1,0 +1,104 @@
+//! The body of one request: where it ends, whatever says so, and what its bytes are.
+
+use super::chunked::Chunked;
+use super::head::Framing;
+use crate::response::Problem;
+
+/// The most of an unwanted body that is read so that the connection can be used again, in bytes.
+const MAX_DISCARD: u64 = 64 * 1024;
+
+/// Why a body did not come whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum BodyError {
+    /// Longer than whoever collects it takes.
+    TooLarge,
+    /// It made no progress for as long as a body may.
+    TooSlow,
+    /// The connection ended in the middle of it.
+    Cut,
+    NotChunked,
+    /// The memory that it held was needed elsewhere.
+    Evicted,
+    /// The server is stopping.
+    Stopped,
+}
+
+/// Reads one request's body out of the bytes of its connection.
+#[derive(Debug)]
+pub(crate) struct BodyReader {
+    left: Left,
+}
+
+#[derive(Debug)]
+enum Left {
+    Bytes(u64),
+    Chunks(Chunked),
+}
+
+impl BodyReader {
+    pub(crate) fn new(framing: Framing) -> Self {
+        let left = match framing {
+            Framing::Length(length) => Left::Bytes(length),
+            Framing::Chunked => Left::Chunks(Chunked::default()),
+        };
+        Self { left }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        match &self.left {
+            Left::Bytes(left) => *left == 0,
+            Left::Chunks(chunks) => chunks.is_at_end(),
+        }
+    }
+
+    /// How many bytes of data are known to come still: all that a length announced, or the rest of a chunk.
+    pub(crate) fn announced(&self) -> u64 {
+        match &self.left {
+            Left::Bytes(left) => *left,
+            Left::Chunks(chunks) => chunks.announced(),
+        }
+    }
+
+    /// Whether it is worth reading what is left although nobody wants it. `may_not_come`: the client waits for a
+    /// `100 Continue` that it will not get. How long a chunked body is shows only at its end.
+    pub(crate) fn can_be_discarded(&self, may_not_come: bool) -> bool {
+        match &self.left {
+            Left::Bytes(left) => *left == 0 || (*left <= MAX_DISCARD && !may_not_come),
+            Left::Chunks(chunks) => chunks.is_at_end(),
+        }
+    }
+
+    /// Takes framing and data from the beginning of `bytes`: returns how many bytes of framing come first, and how many
+    /// bytes of data after them. With bytes that are not none it takes none only at the end of the body.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, usize), BodyError> {
+        match &mut self.left {
+            Left::Bytes(left) => {
+                let data = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= data as u64;
+                Ok((0, data))
+            }
+            Left::Chunks(chunks) => chunks.take(bytes).map_err(|_| BodyError::NotChunked),
+        }
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Problem::new(413, "The request's body is too long."),
+            BodyError::TooSlow => Problem::new(408, "The request's body made too little progress."),
+            BodyError::NotChunked => Problem::new(400, "The request's body is not in the chunked transfer coding."),
+            BodyError::Cut => Problem::new(400, "The connection was closed in the middle of the request's body."),
+            BodyError::Evicted => Problem::new(
+                503,
+                "The server is short of memory for all the large bodies that arrive at once, and this one made the \
+                 least progress. Nothing of it was stored. Send it again later.",
+            )
+            .with_header("Retry-After", "1"),
+            BodyError::Stopped => {
+                Problem::new(503, "The server is stopping, and the request's body had not arrived.")
+                    .with_header("Retry-After", "1")
+            }
+        }
+    }
+}

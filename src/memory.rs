@@ -1,0 +1,61 @@
+//! What the process holds because of its clients: bodies that are coming in, answers that are going out. One number with
+//! one bound. Counting is all that happens here; what to do about a shortage is the server's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+pub(crate) struct Memory {
+    held: AtomicUsize,
+    /// In bytes.
+    bound: usize,
+}
+
+/// Bytes that count as held until this is dropped.
+pub(crate) struct Charge {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Memory {
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { held: AtomicUsize::new(0), bound }
+    }
+
+    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
+        self.held.fetch_add(bytes, Relaxed);
+        Charge { memory: self.clone(), bytes }
+    }
+
+    /// More is held than should be.
+    pub(crate) fn is_short(&self) -> bool {
+        self.held.load(Relaxed) > self.bound
+    }
+
+    /// How many bytes have to be given back until a shortage is over for a while.
+    pub(crate) fn shortage(&self) -> usize {
+        self.held.load(Relaxed).saturating_sub(self.bound - self.bound / 8)
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+}
+
+impl Charge {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.memory.held.fetch_add(bytes.wrapping_sub(self.bytes), Relaxed);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.memory.held.fetch_sub(self.bytes, Relaxed);
+    }
+}

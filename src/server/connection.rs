@@ -1,0 +1,419 @@
+//! One connection as a state machine over bytes: what comes in, what goes out, and what it waits for in between. It has no
+//! socket, no thread and no clock of its own: a worker drives it with a `Transport` and the time.
+//!
+//! The states, in the order in which a connection lives through them:
+//!
+//! - `Head`: idle, or in the middle of a request's head.
+//! - `Body`: the request waits for its body, which is collected or imported.
+//! - `Store`: the request waits for the store.
+//! - `Answer`: the answer goes out. Its pieces may have to wait for the store.
+//! - `Discard`: the answer is out, and the rest of a body that nobody wanted comes in.
+//! - `Closing`: nothing more goes out; what the client still sends is taken in for a while, since closing a socket with
+//!   unread bytes would take the answer back.
+//! - `Closed`.
+//!
+//! The inputs are bytes, room for bytes, the client's end, a wake from the store, and time. All of them come the same way:
+//! `drive` looks at what there is and returns what to wait for. So an input too many does no harm, a deadline is judged
+//! where the state is known, and nobody closes a connection from outside.
+
+mod body;
+mod head;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Timeouts;
+use super::exchange::InFlight;
+use super::input::{Buffer, Input};
+use super::output::{Next, Output};
+use super::pace::Pace;
+use super::service::{Begin, Call, Service, Step, Waker};
+use crate::http::body::BodyReader;
+use crate::response::{Delivery, Problem, Response};
+use body::Receiving;
+use head::ReadingHead;
+
+/// How long a connection may be idle whatever others need: a request may be on its way.
+pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);
+/// How long a closing connection takes in what the client still sends.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long the store has for a request once its body is there. The answer is out within 5 s; the rest is for its way.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+/// The most of an answer that is sent before it is somebody else's turn, in bytes.
+const MAX_SENT_AT_ONCE: usize = 1024 * 1024;
+
+/// The socket of a connection, or a test's stand-in. Nothing here blocks: where nothing can be done now, the error is
+/// `WouldBlock`.
+pub(super) trait Transport {
+    /// 0 is the end of what the client sends.
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// `more`: other bytes follow at once.
+    fn send(&mut self, bytes: &[u8], more: bool) -> io::Result<usize>;
+    /// Nothing more will be sent.
+    fn end_sending(&mut self);
+    /// The end shall look like a failure to the client, not like the end of an answer.
+    fn reset(&mut self);
+}
+
+/// What a connection must know of the rest of the server when it is driven.
+pub(super) struct Turn<'a> {
+    pub(super) service: &'a Arc<dyn Service>,
+    pub(super) timeouts: &'a Timeouts,
+    pub(super) waker: &'a Waker,
+    pub(super) now: Instant,
+    /// The next answer is its connection's last.
+    pub(super) close_after_answer: bool,
+    /// Others need this connection's place, or the server is stopping: one that has been idle for a while ends.
+    pub(super) end_if_idle: bool,
+    /// The server ends soon: a body that is not here yet will not be waited for.
+    pub(super) end_bodies: bool,
+    /// Others need the memory that this connection holds.
+    pub(super) evict: bool,
+    /// There is no memory to spare.
+    pub(super) is_memory_short: bool,
+    /// Long work may be done now.
+    pub(super) may_take_long: bool,
+}
+
+/// What a parked connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Wait {
+    /// Bytes from the client, until then at most.
+    Readable(Instant),
+    /// Room for bytes to the client.
+    Writable(Instant),
+    /// A wake from the store.
+    Store(Instant),
+    /// Memory.
+    Memory(Instant),
+    /// Its next turn, since there is something to do, short or long.
+    ShortTurn,
+    LongTurn,
+    /// Nothing: it is over.
+    Nothing,
+}
+
+/// What comes of one step.
+enum Flow {
+    Again,
+    Park(Wait),
+}
+
+pub(super) struct Connection {
+    state: State,
+    input: Input,
+    opened: Instant,
+    /// When its next answer is to be its last.
+    retires: Instant,
+    /// Bytes in both directions since it was opened.
+    moved: u64,
+    /// Bytes of a body in this turn.
+    taken: usize,
+}
+
+enum State {
+    Head(ReadingHead),
+    Body(Box<InFlight>, Receiving),
+    Store(Box<InFlight>, BodyReader, Asking),
+    Answer(Box<Answering>),
+    Discard(BodyReader, Pace),
+    Closing { until: Instant },
+    Closed,
+}
+
+/// A call to the store that has not begun, or is on its way.
+enum Asking {
+    Before { begin: Box<Begin>, is_large: bool, until: Instant },
+    Underway { call: Box<dyn Call>, until: Instant },
+}
+
+struct Answering {
+    exchange: Box<InFlight>,
+    output: Output,
+    pace: Pace,
+    /// What is left of the request's body; none where nobody can tell what follows.
+    rest: Option<BodyReader>,
+    /// The connection can carry another request.
+    goes_on: bool,
+    streams_until_close: bool,
+}
+
+impl Connection {
+    pub(super) fn new(now: Instant, retires: Instant) -> Self {
+        Self {
+            state: State::Head(ReadingHead::new(now)),
+            input: Input::default(),
+            opened: now,
+            retires,
+            moved: 0,
+            taken: 0,
+        }
+    }
+
+    /// Does what can be done now, with the worker's buffer, and says what to wait for.
+    pub(super) fn drive(&mut self, socket: &mut dyn Transport, buffer: &mut Option<Buffer>, turn: &Turn) -> Wait {
+        self.input.borrow(buffer.take().unwrap_or_else(Buffer::new));
+        self.taken = 0;
+        let wait = loop {
+            match self.step(socket, turn) {
+                Flow::Again => {}
+                Flow::Park(wait) => break wait,
+            }
+        };
+        *buffer = Some(self.input.give_back());
+        wait
+    }
+
+    fn step(&mut self, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Head(head) => self.read_head(head, socket, turn),
+            State::Body(exchange, receiving) => self.read_body(exchange, receiving, socket, turn),
+            State::Store(exchange, rest, asking) => self.ask_store(exchange, rest, asking, turn),
+            State::Answer(answering) => self.send_answer(answering, socket, turn),
+            State::Discard(body, pace) => self.discard(body, pace, socket, turn),
+            State::Closing { until } => self.linger(until, socket, turn),
+            State::Closed => Flow::Park(Wait::Nothing),
+        }
+    }
+
+    /// When it was opened.
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Since when it has been waiting for a request, if it is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Head(head) if self.is_idle() => Some(head.since()),
+            State::Discard(..) | State::Closing { .. } => Some(self.opened),
+            _ => None,
+        }
+    }
+
+    /// Bytes of memory that it makes the server keep, apart from the page that every place has.
+    pub(super) fn held(&self) -> usize {
+        self.input.held()
+            + match &self.state {
+                State::Body(_, receiving) => receiving.held(),
+                State::Store(_, _, Asking::Underway { call, .. }) => call.held(),
+                State::Answer(answering) => answering.output.held(),
+                _ => 0,
+            }
+    }
+
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    fn receive(&mut self, socket: &mut dyn Transport) -> io::Result<usize> {
+        let count = self.input.receive(socket)?;
+        self.moved += count as u64;
+        Ok(count)
+    }
+
+    fn park_in(&mut self, state: State, wait: Wait) -> Flow {
+        self.state = state;
+        Flow::Park(wait)
+    }
+
+    fn go_on_in(&mut self, state: State) -> Flow {
+        self.state = state;
+        Flow::Again
+    }
+
+    /// Goes where the service says.
+    fn follow(&mut self, step: Step, exchange: Box<InFlight>, rest: BodyReader, turn: &Turn) -> Flow {
+        match step {
+            Step::Respond(response) => self.answer(response, exchange, rest, turn),
+            Step::Collect { limit, then } => {
+                let receiving = Receiving::collect(limit, then, rest, exchange.expects_continue(), turn);
+                self.go_on_in(State::Body(exchange, receiving))
+            }
+            Step::Import(import) => {
+                let receiving = Receiving::import(import, rest, exchange.expects_continue(), turn);
+                self.go_on_in(State::Body(exchange, receiving))
+            }
+            Step::Call { begin, is_large } => {
+                let until = turn.now + ANSWER_WITHIN;
+                let asking = Asking::Before { begin, is_large, until };
+                self.go_on_in(State::Store(exchange, rest, asking))
+            }
+        }
+    }
+
+    fn ask_store(&mut self, exchange: Box<InFlight>, rest: BodyReader, asking: Asking, turn: &Turn) -> Flow {
+        match asking {
+            Asking::Before { begin, is_large: true, until } if turn.is_memory_short && turn.now < until => {
+                let asking = Asking::Before { begin, is_large: true, until };
+                self.park_in(State::Store(exchange, rest, asking), Wait::Memory(until))
+            }
+            Asking::Before { begin, until, .. } => match protect(begin) {
+                Some(call) => self.go_on_in(State::Store(exchange, rest, Asking::Underway { call, until })),
+                None => self.answer_last(failed(), exchange, turn),
+            },
+            Asking::Underway { mut call, until } => {
+                let is_late = turn.now >= until;
+                let step = protect(|| {
+                    if is_late {
+                        call.give_up();
+                    }
+                    call.poll()
+                });
+                match step {
+                    Some(Some(step)) => self.follow(step, exchange, rest, turn),
+                    Some(None) if !is_late => {
+                        let asking = Asking::Underway { call, until };
+                        self.park_in(State::Store(exchange, rest, asking), Wait::Store(until))
+                    }
+                    Some(None) | None => self.answer_last(failed(), exchange, turn),
+                }
+            }
+        }
+    }
+
+    /// Begins to answer; `rest` is what is left of the request's body.
+    fn answer(&mut self, response: Response, exchange: Box<InFlight>, rest: BodyReader, turn: &Turn) -> Flow {
+        self.begin_answer(response, exchange, Some(rest), turn)
+    }
+
+    /// Begins an answer after which nothing can be read any more.
+    fn answer_last(&mut self, response: Response, exchange: Box<InFlight>, turn: &Turn) -> Flow {
+        self.begin_answer(response, exchange, None, turn)
+    }
+
+    fn begin_answer(
+        &mut self,
+        response: Response,
+        mut exchange: Box<InFlight>,
+        rest: Option<BodyReader>,
+        turn: &Turn,
+    ) -> Flow {
+        let streams_until_close = exchange.is_http10() && response.is_stream();
+        // Where a client still waits for its `100 Continue`, nobody can tell whether the body will come.
+        let is_readable = rest.as_ref().is_some_and(|rest| rest.can_be_discarded(exchange.expects_continue()));
+        let must_close = turn.close_after_answer || self.is_retired(turn) || streams_until_close;
+        let goes_on = is_readable && exchange.keep_alive() && !must_close;
+        exchange.status = response.status;
+        let delivery = Delivery {
+            close: !goes_on,
+            http10: exchange.is_http10(),
+            head_only: exchange.is_head(),
+            request_id: exchange.id(),
+        };
+        let output = Output::new(response, &delivery);
+        let pace = Pace::new(turn.timeouts.send, turn.now);
+        let answering = Answering { exchange, output, pace, rest, goes_on, streams_until_close };
+        self.go_on_in(State::Answer(Box::new(answering)))
+    }
+
+    /// Whether it has lived long enough. What is here already is answered first, but not for ever.
+    fn is_retired(&self, turn: &Turn) -> bool {
+        let retires = if self.input.is_empty() { self.retires } else { self.retires + turn.timeouts.age };
+        turn.now >= retires
+    }
+
+    fn send_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+        let mut sent_now = 0;
+        loop {
+            let Answering { output, pace, .. } = &mut *answering;
+            match output.next() {
+                Next::Done => break,
+                Next::Broken => return self.break_off(answering, socket),
+                Next::Wait(until) if turn.now >= until => output.give_up(),
+                Next::Wait(until) => {
+                    pace.restart(turn.now);
+                    return self.park_in(State::Answer(answering), Wait::Store(until));
+                }
+                Next::Send(..) if sent_now >= MAX_SENT_AT_ONCE => {
+                    return self.park_in(State::Answer(answering), Wait::ShortTurn);
+                }
+                Next::Send(bytes, more) => match socket.send(bytes, more) {
+                    Ok(count) => {
+                        sent_now += count;
+                        self.moved += count as u64;
+                        output.advance(count);
+                        pace.moved(count, turn.now);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if turn.evict || pace.is_too_slow(turn.now) {
+                            return self.break_off(answering, socket);
+                        }
+                        let until = pace.deadline();
+                        return self.park_in(State::Answer(answering), Wait::Writable(until));
+                    }
+                    // The client is gone.
+                    Err(_) => return self.break_off(answering, socket),
+                },
+            }
+        }
+        self.end_answer(answering, socket, turn)
+    }
+
+    /// The client sees that its answer is not whole: a chunked one by the missing last chunk, one of a known length by its
+    /// length, but one that ends with the connection only by a reset.
+    fn break_off(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport) -> Flow {
+        if answering.streams_until_close {
+            socket.reset();
+        }
+        answering.exchange.bytes = answering.output.body_sent();
+        self.park_in(State::Closed, Wait::Nothing)
+    }
+
+    fn end_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+        answering.exchange.bytes = answering.output.body_sent();
+        answering.exchange.is_complete = true;
+        let (rest, goes_on) = (answering.rest.take(), answering.goes_on);
+        // The log and the metrics are told before the next request begins.
+        drop(answering);
+        match rest {
+            Some(body) if goes_on && !body.is_complete() => {
+                self.go_on_in(State::Discard(body, Pace::new(turn.timeouts.body, turn.now)))
+            }
+            Some(_) if goes_on => {
+                self.state = State::Head(ReadingHead::new(turn.now));
+                if !self.input.is_empty() {
+                    // One request a turn, so that pipelining neither hangs nor hogs.
+                    Flow::Park(Wait::ShortTurn)
+                } else {
+                    Flow::Park(Wait::Readable(turn.now + turn.timeouts.idle))
+                }
+            }
+            Some(body) if body.is_complete() && self.input.is_empty() => {
+                self.park_in(State::Closed, Wait::Nothing)
+            }
+            _ => self.close(socket, turn),
+        }
+    }
+
+    /// The last answer is out.
+    fn close(&mut self, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+        socket.end_sending();
+        self.go_on_in(State::Closing { until: turn.now + LINGER })
+    }
+
+    fn linger(&mut self, until: Instant, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+        self.input.consume(self.input.unread().len());
+        match self.receive(socket) {
+            Ok(0) => self.park_in(State::Closed, Wait::Nothing),
+            Ok(_) if turn.now < until => self.go_on_in(State::Closing { until }),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.go_on_in(State::Closing { until }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && turn.now < until => {
+                self.park_in(State::Closing { until }, Wait::Readable(until))
+            }
+            _ => self.park_in(State::Closed, Wait::Nothing),
+        }
+    }
+}
+
+/// Runs code of the service. A panic has been logged by the hook and costs this request only.
+fn protect<T>(action: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(action)).ok()
+}
+
+/// After a panic.
+fn failed() -> Response {
+    Problem::new(500, "The server failed on this request. Its log says where.").into()
+}

@@ -1,0 +1,231 @@
+//! `State::Body`: a request's body comes in, to be collected or imported.
+
+use std::io::ErrorKind;
+
+use super::{Connection, Flow, State, Transport, Turn, Wait, failed, protect};
+use crate::http::body::{BodyError, BodyReader};
+use crate::server::exchange::InFlight;
+use crate::server::pace::Pace;
+use crate::server::service::{Import, ImportState, Step, Then};
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// A body longer than this is long work, and waits where memory is short; in bytes.
+const LARGE_BODY: usize = 64 * 1024;
+/// What a body may bring although memory is short, in bytes: small ones never wait for it.
+const SMALL_BODY: usize = 16 * 1024;
+/// The most of an import that is taken before it is somebody else's turn, in bytes.
+const MAX_TAKEN_AT_ONCE: usize = 64 * 1024;
+
+pub(super) struct Receiving {
+    body: BodyReader,
+    sink: Sink,
+    pace: Pace,
+    /// What has to be sent before the client sends its body.
+    interim: &'static [u8],
+    /// The body has ended before its end.
+    is_broken: bool,
+}
+
+enum Sink {
+    Collect { bytes: Vec<u8>, limit: usize, then: Box<Then> },
+    Import(Box<dyn Import>),
+}
+
+impl Receiving {
+    pub(super) fn collect(limit: usize, then: Box<Then>, body: BodyReader, expects_continue: bool, turn: &Turn) -> Self {
+        Self::new(Sink::Collect { bytes: Vec::new(), limit, then }, body, expects_continue, turn)
+    }
+
+    pub(super) fn import(import: Box<dyn Import>, body: BodyReader, expects_continue: bool, turn: &Turn) -> Self {
+        Self::new(Sink::Import(import), body, expects_continue, turn)
+    }
+
+    fn new(sink: Sink, body: BodyReader, expects_continue: bool, turn: &Turn) -> Self {
+        let interim = if expects_continue && !body.is_complete() { CONTINUE } else { b"" };
+        Self { body, sink, pace: Pace::new(turn.timeouts.body, turn.now), interim, is_broken: false }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        match &self.sink {
+            Sink::Collect { bytes, .. } => bytes.capacity(),
+            Sink::Import(import) => import.held(),
+        }
+    }
+
+    /// Takes bytes of the connection, up to a piece of data; returns how many.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
+        let (framing, data) = self.body.take(bytes)?;
+        let piece = &bytes[framing..framing + data];
+        match &mut self.sink {
+            Sink::Collect { bytes, limit, .. } => {
+                let announced = usize::try_from(self.body.announced()).unwrap_or(usize::MAX);
+                if (bytes.len() + data).saturating_add(announced) > *limit {
+                    return Err(BodyError::TooLarge);
+                }
+                // Doubled as it comes, but not beyond what was announced.
+                if bytes.capacity() - bytes.len() < data {
+                    bytes.reserve_exact(bytes.len().max(data).min(data.saturating_add(announced)));
+                }
+                bytes.extend_from_slice(piece);
+            }
+            Sink::Import(import) => import.take(piece),
+        }
+        Ok(framing + data)
+    }
+
+    fn length(&self) -> usize {
+        match &self.sink {
+            Sink::Collect { bytes, .. } => bytes.len(),
+            // It uses up what comes, but for the line that is coming.
+            Sink::Import(import) => import.held(),
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn read_body(
+        &mut self,
+        exchange: Box<InFlight>,
+        mut receiving: Receiving,
+        socket: &mut dyn Transport,
+        turn: &Turn,
+    ) -> Flow {
+        if !receiving.interim.is_empty() {
+            return self.send_interim(exchange, receiving, socket, turn);
+        }
+        if let Sink::Import(import) = &mut receiving.sink {
+            match protect(|| import.poll()) {
+                Some(ImportState::Data) => {}
+                Some(ImportState::Store { until }) if turn.now >= until => {
+                    import.give_up();
+                    return self.go_on_in(State::Body(exchange, receiving));
+                }
+                Some(ImportState::Store { until }) => {
+                    receiving.pace.restart(turn.now);
+                    return self.park_in(State::Body(exchange, receiving), Wait::Store(until));
+                }
+                Some(ImportState::Done(response)) if receiving.is_broken => {
+                    return self.answer_last(response, exchange, turn);
+                }
+                Some(ImportState::Done(response)) => return self.answer(response, exchange, receiving.body, turn),
+                None => return self.answer_last(failed(), exchange, turn),
+            }
+        }
+        if receiving.body.is_complete() {
+            return self.end_body(exchange, receiving, turn);
+        }
+        self.take_body(exchange, receiving, socket, turn)
+    }
+
+    fn send_interim(
+        &mut self,
+        exchange: Box<InFlight>,
+        mut receiving: Receiving,
+        socket: &mut dyn Transport,
+        turn: &Turn,
+    ) -> Flow {
+        match socket.send(receiving.interim, false) {
+            Ok(count) => {
+                receiving.interim = &receiving.interim[count..];
+                self.go_on_in(State::Body(exchange, receiving))
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Body(exchange, receiving)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !receiving.pace.is_too_slow(turn.now) => {
+                let until = receiving.pace.deadline();
+                self.park_in(State::Body(exchange, receiving), Wait::Writable(until))
+            }
+            Err(_) => self.park_in(State::Closed, Wait::Nothing),
+        }
+    }
+
+    /// Takes what has come of a body, and receives more.
+    fn take_body(
+        &mut self,
+        exchange: Box<InFlight>,
+        mut receiving: Receiving,
+        socket: &mut dyn Transport,
+        turn: &Turn,
+    ) -> Flow {
+        if !self.input.is_empty() {
+            return match receiving.take(self.input.unread()) {
+                Ok(count) => {
+                    self.input.consume(count);
+                    self.go_on_in(State::Body(exchange, receiving))
+                }
+                Err(error) => self.break_body(error, exchange, receiving, turn),
+            };
+        }
+        if turn.evict {
+            return self.break_body(BodyError::Evicted, exchange, receiving, turn);
+        }
+        if turn.end_bodies {
+            return self.break_body(BodyError::Stopped, exchange, receiving, turn);
+        }
+        if turn.is_memory_short && receiving.length() > SMALL_BODY {
+            receiving.pace.restart(turn.now);
+            let until = receiving.pace.deadline();
+            return self.park_in(State::Body(exchange, receiving), Wait::Memory(until));
+        }
+        match self.receive(socket) {
+            Ok(0) => self.break_body(BodyError::Cut, exchange, receiving, turn),
+            Ok(count) => {
+                receiving.pace.moved(count, turn.now);
+                self.taken += count;
+                if self.taken < MAX_TAKEN_AT_ONCE {
+                    return self.go_on_in(State::Body(exchange, receiving));
+                }
+                let is_long = receiving.length() > LARGE_BODY || matches!(receiving.sink, Sink::Import(_));
+                let wait = if is_long { Wait::LongTurn } else { Wait::ShortTurn };
+                self.park_in(State::Body(exchange, receiving), wait)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Body(exchange, receiving)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if receiving.pace.is_too_slow(turn.now) {
+                    return self.break_body(BodyError::TooSlow, exchange, receiving, turn);
+                }
+                let until = receiving.pace.deadline();
+                self.park_in(State::Body(exchange, receiving), Wait::Readable(until))
+            }
+            // The client is gone, but what it sent of an import is not.
+            Err(_) => self.break_body(BodyError::Cut, exchange, receiving, turn),
+        }
+    }
+
+    /// The body is here.
+    fn end_body(&mut self, exchange: Box<InFlight>, mut receiving: Receiving, turn: &Turn) -> Flow {
+        match receiving.sink {
+            Sink::Collect { ref bytes, .. } if bytes.len() > LARGE_BODY && !turn.may_take_long => {
+                self.park_in(State::Body(exchange, receiving), Wait::LongTurn)
+            }
+            Sink::Collect { bytes, then, .. } => match protect(|| then(Ok(bytes))) {
+                Some(step) => self.follow(step, exchange, receiving.body, turn),
+                None => self.answer_last(failed(), exchange, turn),
+            },
+            Sink::Import(ref mut import) => {
+                import.end(Ok(()));
+                self.go_on_in(State::Body(exchange, receiving))
+            }
+        }
+    }
+
+    /// The body will not come whole.
+    fn break_body(
+        &mut self,
+        error: BodyError,
+        exchange: Box<InFlight>,
+        mut receiving: Receiving,
+        turn: &Turn,
+    ) -> Flow {
+        match receiving.sink {
+            Sink::Collect { then, .. } => match protect(|| then(Err(error))) {
+                Some(Step::Respond(response)) => self.answer_last(response, exchange, turn),
+                _ => self.answer_last(failed(), exchange, turn),
+            },
+            Sink::Import(ref mut import) => {
+                import.end(Err(error));
+                receiving.is_broken = true;
+                self.go_on_in(State::Body(exchange, receiving))
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a server serves: the contract between a connection and whoever knows what a request means.
+//!
+//! A request is answered in steps, none of which may block. What has to wait (for a body, for the store) says so, and its
+//! connection is parked meanwhile; a `Waker` ends the wait.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::http::body::BodyError;
+use crate::http::request::Request;
+use crate::response::Response;
+
+/// What a server answers with.
+pub(crate) trait Service: Send + Sync {
+    /// Decides from a request's head alone what becomes of it. Never touches the store.
+    fn begin(&self, request: &Request, waker: &Waker) -> Step;
+    /// An answer has gone out, or could not.
+    fn finished(&self, exchange: &Exchange);
+    /// A connection was opened (`1`) or closed (`-1`), or a request begins or ends.
+    fn count(&self, connections: i64, requests: i64);
+}
+
+/// What becomes of a request next.
+pub(crate) enum Step {
+    /// The answer is there. What is left of the body is not wanted.
+    Respond(Response),
+    /// The body is to be collected, up to `limit` bytes.
+    Collect { limit: usize, then: Box<Then> },
+    /// The body is to be taken piece by piece.
+    Import(Box<dyn Import>),
+    /// The store is to be asked; where `is_large`, once memory allows.
+    Call { begin: Box<Begin>, is_large: bool },
+}
+
+/// Begins a call to the store.
+pub(crate) type Begin = dyn FnOnce() -> Box<dyn Call> + Send;
+
+/// Goes on with a collected body, or with the reason why there is none.
+pub(crate) type Then = dyn FnOnce(Result<Vec<u8>, BodyError>) -> Step + Send;
+
+/// A call to the store, on its way.
+pub(crate) trait Call: Send {
+    /// The next step, once the answer is there.
+    fn poll(&mut self) -> Option<Step>;
+    /// The deadline is over: from now on `poll` has a step.
+    fn give_up(&mut self);
+    /// Bytes of documents that wait to be stored.
+    fn held(&self) -> usize;
+}
+
+/// A body that is taken piece by piece, with what of it is on its way into the store.
+pub(crate) trait Import: Send {
+    /// Takes a piece of the body. Only while `poll` says `Data`.
+    fn take(&mut self, data: &[u8]);
+    /// The body has ended, whole or for a reason.
+    fn end(&mut self, outcome: Result<(), BodyError>);
+    fn poll(&mut self) -> ImportState;
+    /// The time that `ImportState::Store` named is over: it is not named again.
+    fn give_up(&mut self);
+    /// Bytes of memory in use.
+    fn held(&self) -> usize;
+}
+
+/// What an import waits for.
+pub(crate) enum ImportState {
+    Data,
+    Store { until: Instant },
+    Done(Response),
+}
+
+/// Ends a connection's wait for the store, from any thread. A wake too many does no harm.
+#[derive(Clone)]
+pub(crate) struct Waker {
+    target: Arc<dyn Wake>,
+    token: Token,
+}
+
+/// Where wakes go.
+pub(crate) trait Wake: Send + Sync {
+    fn wake(&self, token: Token);
+}
+
+/// One connection of a server: its place in the table, and how many had that place before it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Token {
+    pub(crate) place: u32,
+    pub(crate) generation: u32,
+}
+
+impl Waker {
+    pub(crate) fn new(target: Arc<dyn Wake>, token: Token) -> Self {
+        Self { target, token }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.target.wake(self.token);
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        self.token.fmt(formatter)
+    }
+}
+
+/// One request and its answer, for the log and the metrics.
+pub(crate) struct Exchange<'a> {
+    /// Empty, as is `target`, where the request's head was refused.
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) request_id: &'a str,
+    pub(crate) status: u16,
+    /// Of the body that was sent.
+    pub(crate) bytes: u64,
+    pub(crate) took: Duration,
+    /// The answer went out whole.
+    pub(crate) complete: bool,
+}

@@ -1,0 +1,294 @@
+//! The workers: each waits in epoll for connections that can go on, drives one after another, and parks it again. They also
+//! accept.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::net::{SocketFlags, accept_with};
+
+use super::Shared;
+use super::connection::{self, Connection, Wait};
+use super::input::Buffer;
+use super::places::{Notes, Occupant, Place, Seat};
+use super::ready::Turn;
+use super::service::{Token, Wake, Waker};
+use super::socket::Socket;
+use crate::log;
+
+/// What the events of the eventfd and of the listener carry in place of a token.
+pub(super) const WAKEUP: u64 = u64::MAX;
+pub(super) const NEWCOMERS: u64 = u64::MAX - 1;
+/// Events that one worker takes at once. Few, so that others are not idle while they wait for it.
+const EVENTS: usize = 8;
+/// Turns of the queue that a worker takes before it looks at epoll again.
+const TURNS: usize = 8;
+/// Connections that are accepted in one go.
+const MAX_ACCEPTED: usize = 64;
+/// How long a connection may go on when others wait for its place.
+const SHARED_TURN: Duration = Duration::from_secs(1);
+/// What the kernel holds for a client that does not take its answer, or whose body is not read, in bytes: measured for
+/// the socket's buffers as `listener` sets them.
+const KERNEL_HOLDS: usize = 96 * 1024;
+
+impl Shared {
+    /// One worker, until the server has ended.
+    pub(super) fn work(self: Arc<Self>) {
+        let mut buffer = None;
+        let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
+        loop {
+            let mut is_waiting = false;
+            for _ in 0..TURNS {
+                let Some(turn) = self.ready.pop_or_wait() else {
+                    is_waiting = true;
+                    break;
+                };
+                self.drive_protected(turn, &mut buffer);
+            }
+            if self.has_ended.load(Relaxed) {
+                // So that the next worker sees it as well.
+                self.ready.interrupt();
+                return;
+            }
+            let timeout = if is_waiting { None } else { Some(rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }) };
+            let came = epoll::wait(&self.epoll, &mut events, timeout.as_ref());
+            if is_waiting {
+                self.ready.stop_waiting();
+            }
+            let Ok((events, _)) = came else { continue };
+            for event in events {
+                match event.data.u64() {
+                    WAKEUP => {}
+                    NEWCOMERS => self.accept(),
+                    data => {
+                        let token = Token { place: (data >> 32) as u32, generation: data as u32 };
+                        self.drive_protected(Turn { token, is_long: false }, &mut buffer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn drive_protected(self: &Arc<Self>, turn: Turn, buffer: &mut Option<Buffer>) {
+        // The panic was logged by the hook; it costs this connection and nothing else.
+        if catch_unwind(AssertUnwindSafe(|| self.drive(turn, buffer))).is_err() {
+            self.end(turn.token);
+        }
+        if turn.is_long {
+            self.ready.end_long();
+        }
+    }
+
+    /// Lets a connection do what it can, and parks it.
+    fn drive(self: &Arc<Self>, turn: Turn, buffer: &mut Option<Buffer>) {
+        let Some((mut seat, notes)) = self.places.take(turn.token) else { return };
+        let now = Instant::now();
+        let newcomers_wait = self.newcomers_wait.load(Relaxed);
+        let is_stopping = self.is_stopping.load(Relaxed);
+        let has_had_its_turn = now.duration_since(seat.connection.opened()) > SHARED_TURN;
+        let wait = seat.connection.drive(
+            &mut seat.socket,
+            buffer,
+            &connection::Turn {
+                service: &self.service,
+                timeouts: &self.limits.timeouts,
+                waker: &Waker::new(self.clone(), turn.token),
+                now,
+                close_after_answer: self.is_draining.load(Relaxed) || (newcomers_wait && has_had_its_turn),
+                end_if_idle: newcomers_wait || is_stopping,
+                end_bodies: self.ends_bodies.load(Relaxed),
+                evict: notes.evict,
+                is_memory_short: !notes.is_exempt && self.memory.is_short(),
+                may_take_long: turn.is_long,
+            },
+        );
+        self.park(turn.token, seat, wait, now);
+    }
+
+    fn park(&self, token: Token, mut seat: Box<Seat>, wait: Wait, now: Instant) {
+        if wait == Wait::Nothing {
+            // Before the place is given away: the next connection must not meet this one's memory or descriptor.
+            drop(seat);
+            return self.end(token);
+        }
+        let held = match wait {
+            Wait::Writable(_) | Wait::Memory(_) => seat.connection.held() + KERNEL_HOLDS,
+            _ => seat.connection.held(),
+        };
+        seat.charge.set(held);
+        let Some(mut place) = self.places.lock(token) else { return };
+        let Place { occupant, notes, .. } = &mut *place;
+        if notes.held == 0 {
+            notes.held_since = now;
+        }
+        notes.held = held;
+        notes.is_exempt &= held > 0;
+        notes.moved = seat.connection.moved();
+        notes.idle_since = seat.connection.idle_since();
+        let was_woken = matches!(occupant, Occupant::Driven { woken: true });
+        let interest = match wait {
+            _ if was_woken => None,
+            Wait::Readable(_) => Some(EventFlags::IN),
+            Wait::Writable(_) => Some(EventFlags::OUT),
+            _ => None,
+        };
+        if let Some(interest) = interest {
+            // While the place is locked, so that the event finds the connection in it. An error would mean that the
+            // socket is not in the set, where it stays until it is closed.
+            let _ = epoll::modify(&self.epoll, &seat.socket, event_data(token), interest | EventFlags::ONESHOT);
+        }
+        match wait {
+            Wait::ShortTurn | Wait::LongTurn => *occupant = Occupant::Queued(seat),
+            _ if was_woken => *occupant = Occupant::Queued(seat),
+            _ => *occupant = Occupant::Parked(seat, wait),
+        }
+        drop(place);
+        match wait {
+            Wait::LongTurn => self.ready.push(Turn { token, is_long: true }),
+            Wait::ShortTurn => self.ready.push(Turn { token, is_long: false }),
+            _ if was_woken => self.ready.push(Turn { token, is_long: false }),
+            Wait::Memory(_) => self.wait_for_memory(token),
+            _ => {}
+        }
+        if self.memory.is_short() {
+            self.sweep.notify();
+        } else {
+            self.wake_for_memory();
+        }
+    }
+
+    /// Has a parked connection driven soon; `note` what for.
+    pub(super) fn queue(&self, token: Token, note: impl FnOnce(&mut Notes)) {
+        let Some(mut place) = self.places.lock(token) else { return };
+        note(&mut place.notes);
+        match std::mem::replace(&mut place.occupant, Occupant::Driven { woken: true }) {
+            Occupant::Parked(seat, _) => {
+                place.occupant = Occupant::Queued(seat);
+                drop(place);
+                self.ready.push(Turn { token, is_long: false });
+            }
+            Occupant::Driven { .. } => {}
+            occupant => place.occupant = occupant,
+        }
+    }
+
+    fn wait_for_memory(&self, token: Token) {
+        self.memory_waiters.lock().unwrap_or_else(PoisonError::into_inner).push_back(token);
+    }
+
+    /// Wakes the one that has waited for memory the longest; when it is parked again, it wakes the next.
+    fn wake_for_memory(&self) {
+        let head = self.memory_waiters.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        if let Some(token) = head {
+            self.wake(token);
+        }
+    }
+
+    /// A connection has ended, and its place is free.
+    fn end(&self, token: Token) {
+        self.service.count(-1, 0);
+        self.places.release(token);
+        if !self.memory.is_short() {
+            self.wake_for_memory();
+        }
+        if self.newcomers_wait.swap(false, Relaxed) {
+            self.await_newcomers();
+        }
+        if self.is_stopping.load(Relaxed) && self.places.taken() == 0 {
+            let _lock = self.all_ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+            self.all_ended.1.notify_all();
+        }
+    }
+
+    /// Has a worker told of the next newcomer.
+    pub(super) fn await_newcomers(&self) {
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        let _ = epoll::modify(&self.epoll, &self.listener, EventData::new_u64(NEWCOMERS), flags);
+    }
+
+    /// Accepts those who wait, as long as there are places. Who finds none waits in the kernel.
+    fn accept(self: &Arc<Self>) {
+        for _ in 0..MAX_ACCEPTED {
+            let Some(token) = self.places.reserve() else {
+                self.newcomers_wait.store(true, Relaxed);
+                self.sweep.notify();
+                // A place that became free in between saw nobody waiting.
+                if !self.places.is_full() && self.newcomers_wait.swap(false, Relaxed) {
+                    self.await_newcomers();
+                }
+                return;
+            };
+            match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(descriptor) => {
+                    if self.accept_fails.swap(false, Relaxed) {
+                        log::info(format_args!("{}: accepting connections again", self.name));
+                    }
+                    self.seat(token, Socket::new(descriptor));
+                }
+                Err(error) => {
+                    self.places.release(token);
+                    if self.may_go_on_after(error.into()) {
+                        continue;
+                    }
+                    return;
+                }
+            }
+        }
+        self.await_newcomers();
+    }
+
+    /// Whether another `accept` makes sense at once.
+    fn may_go_on_after(&self, error: io::Error) -> bool {
+        match error.kind() {
+            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => true,
+            io::ErrorKind::WouldBlock => {
+                self.await_newcomers();
+                false
+            }
+            _ if self.is_refusing.load(Relaxed) => false,
+            // Out of descriptors or memory, most likely. The sweep tries again.
+            _ => {
+                if !self.accept_fails.swap(true, Relaxed) {
+                    log::error(format_args!("{}: cannot accept connections: {error}", self.name));
+                }
+                false
+            }
+        }
+    }
+
+    /// Gives a new connection its place, where it waits for its first request.
+    fn seat(&self, token: Token, socket: Socket) {
+        self.service.count(1, 0);
+        let now = Instant::now();
+        let retires = now + self.age_of(token);
+        let seat = Box::new(Seat {
+            connection: Connection::new(now, retires),
+            socket,
+            charge: self.memory.charge(0),
+        });
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        let Some(mut place) = self.places.lock(token) else { return };
+        if epoll::add(&self.epoll, &seat.socket, event_data(token), flags).is_err() {
+            // The system has no memory for it.
+            drop((place, seat));
+            return self.end(token);
+        }
+        place.notes.idle_since = Some(now);
+        place.occupant = Occupant::Parked(seat, Wait::Readable(now + self.limits.timeouts.idle));
+    }
+
+    /// Ages differ by a fifth, so that connections that came together do not go together.
+    fn age_of(&self, token: Token) -> Duration {
+        let spread = token.place.wrapping_mul(7).wrapping_add(token.generation.wrapping_mul(13)) % 21;
+        self.limits.timeouts.age * (90 + spread) / 100
+    }
+}
+
+fn event_data(token: Token) -> EventData {
+    EventData::new_u64(u64::from(token.place) << 32 | u64::from(token.generation))
+}
