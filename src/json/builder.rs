@@ -1,8 +1,5 @@
 //! The BSON that grows while JSON is read.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-
 use bson::RawDocument;
 use serde::de::Error;
 
@@ -11,10 +8,11 @@ use super::{JsonError, extended};
 
 /// The BSON so far, and what is known about it.
 #[derive(Default)]
-pub(super) struct Builder<'de> {
+pub(super) struct Builder {
     pub(super) bson: Vec<u8>,
-    /// The keys of the objects that are open, the innermost object's last.
-    keys: Vec<Cow<'de, str>>,
+    /// Where in `bson` the keys of the objects that are open begin, the innermost object's last. A body is shorter than
+    /// 4 GiB.
+    keys: Vec<u32>,
     converted: Vec<u8>,
     /// Of the next document: documents in an array are often of one kind.
     pub(super) expected_size: usize,
@@ -23,7 +21,7 @@ pub(super) struct Builder<'de> {
     pub(super) too_large: Option<JsonError>,
 }
 
-impl Builder<'_> {
+impl Builder {
     pub(super) fn begin_document(&mut self) -> usize {
         self.bson.extend_from_slice(&[0; 4]);
         self.bson.len() - 4
@@ -63,43 +61,56 @@ pub(super) fn length(bytes: usize) -> [u8; 4] {
     i32::try_from(bytes).unwrap_or(i32::MAX).to_le_bytes()
 }
 
-/// An object that is open: finds its duplicate keys. Few keys are compared one by one, many have a set.
-pub(super) struct Object<'de> {
+/// An object that is open: finds its duplicate keys. Few keys are compared as they come. Many are sorted at the end: a set of
+/// them would take ten times the memory.
+pub(super) struct Object {
     first_key: usize,
-    set: Option<HashSet<Cow<'de, str>>>,
 }
 
-impl<'de> Object<'de> {
+impl Object {
     const FEW: usize = 16;
 
-    pub(super) fn new(builder: &Builder<'de>) -> Self {
-        Self { first_key: builder.keys.len(), set: None }
+    pub(super) fn new(builder: &Builder) -> Self {
+        Self { first_key: builder.keys.len() }
     }
 
-    pub(super) fn is_empty(&self, builder: &Builder<'de>) -> bool {
+    pub(super) fn is_empty(&self, builder: &Builder) -> bool {
         builder.keys.len() == self.first_key
     }
 
-    pub(super) fn begin_field<E: Error>(&mut self, builder: &mut Builder<'de>, key: Cow<'de, str>) -> Result<usize, E> {
+    pub(super) fn begin_field<E: Error>(&self, builder: &mut Builder, key: &str) -> Result<usize, E> {
         if key.as_bytes().contains(&0) {
-            return Err(E::custom(format_args!("the key {:?} has a NUL, which BSON cannot hold", shortened(&key))));
+            return Err(E::custom(format_args!("the key {:?} has a NUL, which BSON cannot hold", shortened(key))));
         }
         let keys = &builder.keys[self.first_key..];
-        let is_duplicate = if keys.len() < Self::FEW {
-            keys.contains(&key)
-        } else {
-            let set = self.set.get_or_insert_with(|| keys.iter().cloned().collect());
-            !set.insert(key.clone())
-        };
-        if is_duplicate {
-            return Err(E::custom(format_args!("the key {:?} is there twice", shortened(&key))));
+        if keys.len() < Self::FEW && keys.iter().any(|&other| key_at(&builder.bson, other) == key.as_bytes()) {
+            return Err(duplicate(key));
         }
         let tag = builder.begin_element(key.as_bytes());
-        builder.keys.push(key);
+        builder.keys.push(tag as u32 + 1);
         Ok(tag)
     }
 
-    pub(super) fn end(self, builder: &mut Builder<'de>) {
-        builder.keys.truncate(self.first_key);
+    pub(super) fn end<E: Error>(self, builder: &mut Builder) -> Result<(), E> {
+        let Builder { bson, keys, .. } = builder;
+        if keys.len() - self.first_key > Self::FEW {
+            let keys = &mut keys[self.first_key..];
+            keys.sort_unstable_by_key(|&key| key_at(bson, key));
+            let mut pairs = keys.windows(2).map(|pair| (key_at(bson, pair[0]), key_at(bson, pair[1])));
+            if let Some((key, _)) = pairs.find(|(one, other)| one == other) {
+                return Err(duplicate(&String::from_utf8_lossy(key)));
+            }
+        }
+        keys.truncate(self.first_key);
+        Ok(())
     }
+}
+
+/// The key that begins there, without the NUL that ends it.
+fn key_at(bson: &[u8], start: u32) -> &[u8] {
+    bson[start as usize..].split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+fn duplicate<E: Error>(key: &str) -> E {
+    E::custom(format_args!("the key {:?} is there twice", shortened(key)))
 }

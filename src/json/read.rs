@@ -51,7 +51,7 @@ pub(super) fn value(json: &[u8]) -> Result<Option<RawBson>, JsonError> {
 
 fn read<'de, T>(
     json: &'de [u8],
-    parse: impl FnOnce(&mut Json<'de>, &mut Builder<'de>) -> serde_json::Result<T>,
+    parse: impl FnOnce(&mut Json<'de>, &mut Builder) -> serde_json::Result<T>,
 ) -> Result<T, Failure> {
     let mut builder = Builder::default();
     builder.expected_size = json.len().min(512);
@@ -70,9 +70,9 @@ fn read<'de, T>(
 }
 
 /// A body: one document or an array of them.
-struct Body<'b, 'de>(&'b mut Builder<'de>);
+struct Body<'b>(&'b mut Builder);
 
-impl<'de> Visitor<'de> for Body<'_, 'de> {
+impl<'de> Visitor<'de> for Body<'_> {
     type Value = Documents;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,12 +102,12 @@ impl<'de> Visitor<'de> for Body<'_, 'de> {
 }
 
 /// One document; `index`: where it stands in an array.
-struct One<'b, 'de> {
-    builder: &'b mut Builder<'de>,
+struct One<'b> {
+    builder: &'b mut Builder,
     index: Option<usize>,
 }
 
-impl<'de> DeserializeSeed<'de> for One<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for One<'_> {
     type Value = Document;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Document, D::Error> {
@@ -115,7 +115,7 @@ impl<'de> DeserializeSeed<'de> for One<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for One<'_, 'de> {
+impl<'de> Visitor<'de> for One<'_> {
     type Value = Document;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,20 +130,20 @@ impl<'de> Visitor<'de> for One<'_, 'de> {
         let Self { builder, index } = self;
         builder.bson.reserve(builder.expected_size + GENERATED_ID_SIZE);
         let start = builder.begin_document();
-        let mut object = Object::new(builder);
+        let object = Object::new(builder);
         let mut id = None;
         while let Some(key) = map.next_key_seed(Key)? {
             if object.is_empty(builder) && extended::is_type_key(&key) {
                 return Err(Error::custom(format_args!("the object is an Extended JSON {key}, not a document")));
             }
             let is_id = key == "_id";
-            let tag = object.begin_field(builder, key)?;
+            let tag = object.begin_field(builder, &key)?;
             map.next_value_seed(Value { builder, tag, depth: 2, in_type: false })?;
             if is_id {
                 id = Some(tag..builder.bson.len());
             }
         }
-        object.end(builder);
+        object.end(builder)?;
         const FIRST: usize = 4;
         match &id {
             Some(id) => builder.bson[FIRST..id.end].rotate_right(id.len()),

@@ -15,8 +15,8 @@ use super::{MAX_DEPTH, failure, scalar};
 const LEVELS_IN_A_TYPE: usize = 3;
 
 /// A value of any type, for the element whose type byte is at `tag`.
-pub(super) struct Value<'b, 'de> {
-    pub(super) builder: &'b mut Builder<'de>,
+pub(super) struct Value<'b> {
+    pub(super) builder: &'b mut Builder,
     pub(super) tag: usize,
     /// The level that a document or array here would have; the whole document's is 1.
     pub(super) depth: usize,
@@ -24,7 +24,7 @@ pub(super) struct Value<'b, 'de> {
     pub(super) in_type: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -32,7 +32,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_, 'de> {
+impl<'de> Visitor<'de> for Value<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,16 +84,16 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
         }
         builder.bson[tag] = ElementType::EmbeddedDocument as u8;
         let start = builder.begin_document();
-        let mut object = Object::new(builder);
+        let object = Object::new(builder);
         let mut may_be_type = false;
         while let Some(key) = map.next_key_seed(Key)? {
             may_be_type |= extended::may_be_type_key(&key);
             // A scope is a document, and the object around it counts too: the types in it need room below the limit.
             let in_type = extended::is_type_key(&key) && key != "$scope";
-            let tag = object.begin_field(builder, key)?;
+            let tag = object.begin_field(builder, &key)?;
             map.next_value_seed(Value { builder, tag, depth: depth + 1, in_type })?;
         }
-        object.end(builder);
+        object.end(builder)?;
         builder.end_document(start);
         let is_type = may_be_type && builder.convert(tag, start).map_err(Error::custom)?;
         if depth > MAX_DEPTH && !is_type && !in_type {
@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
     }
 }
 
-impl Value<'_, '_> {
+impl Value<'_> {
     fn put<const N: usize, E>(self, kind: ElementType, bytes: [u8; N]) -> Result<(), E> {
         self.builder.bson[self.tag] = kind as u8;
         self.builder.bson.extend_from_slice(&bytes);
@@ -127,13 +127,13 @@ impl Value<'_, '_> {
 }
 
 /// A value in an array: its key can be written only when it is known that there is one more.
-struct ArrayElement<'b, 'de> {
-    builder: &'b mut Builder<'de>,
+struct ArrayElement<'b> {
+    builder: &'b mut Builder,
     index: usize,
     depth: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for ArrayElement<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for ArrayElement<'_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
