@@ -28,7 +28,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use crate::memory::Memory;
 pub(crate) use listener::listen;
 use places::Places;
-use ready::Ready;
+use ready::{Ready, Waiters};
 use service::{Service, Token, Wake};
 
 /// Room for a JSON document at its deepest, also in an unoptimised build.
@@ -76,7 +76,7 @@ struct Shared {
     service: Arc<dyn Service>,
     sweep: sweep::Signal,
     /// Connections that wait for memory, in the order in which they came.
-    memory_waiters: Mutex<std::collections::VecDeque<Token>>,
+    memory_waiters: Waiters,
     /// Every answer is its connection's last.
     is_draining: AtomicBool,
     /// Idle connections are closed.
@@ -113,7 +113,7 @@ impl Server {
             memory,
             service,
             sweep: sweep::Signal::default(),
-            memory_waiters: Mutex::default(),
+            memory_waiters: Waiters::default(),
             is_draining: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             ends_bodies: AtomicBool::new(false),

@@ -68,16 +68,24 @@ impl BodyReader {
         }
     }
 
-    /// Takes framing and data from the beginning of `bytes`: returns how many bytes of framing come first, and how many
-    /// bytes of data after them. With bytes that are not none it takes none only at the end of the body.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, usize), BodyError> {
+    /// Takes framing from the beginning of `bytes`, up to data or to the end of the body; returns how many bytes.
+    pub(crate) fn take_framing(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
         match &mut self.left {
-            Left::Bytes(left) => {
-                let data = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                *left -= data as u64;
-                Ok((0, data))
-            }
-            Left::Chunks(chunks) => chunks.take(bytes).map_err(|_| BodyError::NotChunked),
+            Left::Bytes(_) => Ok(0),
+            Left::Chunks(chunks) => chunks.take_framing(bytes).map_err(|_| BodyError::NotChunked),
+        }
+    }
+
+    /// How many of the next `length` bytes are data, after the framing has been taken.
+    pub(crate) fn data_in(&self, length: usize) -> usize {
+        usize::try_from(self.announced()).map_or(length, |announced| announced.min(length))
+    }
+
+    /// Takes so many bytes of data.
+    pub(crate) fn take_data(&mut self, count: usize) {
+        match &mut self.left {
+            Left::Bytes(left) => *left -= count as u64,
+            Left::Chunks(chunks) => chunks.take_data(count),
         }
     }
 }

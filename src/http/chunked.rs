@@ -56,24 +56,25 @@ impl Chunked {
         }
     }
 
-    /// Takes framing from the beginning of `bytes` up to the next data, or to the end of the body, and returns how many
-    /// bytes that were and how many of those after them are data.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(usize, usize), NotChunked> {
+    /// Takes framing from the beginning of `bytes`, up to data or to the end of the body; returns how many bytes.
+    pub(super) fn take_framing(&mut self, bytes: &[u8]) -> Result<usize, NotChunked> {
         for (at, &byte) in bytes.iter().enumerate() {
-            match &mut self.state {
-                State::Data { left } => {
-                    let data = usize::try_from(*left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
-                    *left -= data as u64;
-                    if *left == 0 {
-                        self.state = State::DataReturn;
-                    }
-                    return Ok((at, data));
-                }
-                State::End => return Ok((at, 0)),
+            match self.state {
+                State::Data { .. } | State::End => return Ok(at),
                 _ => self.step(byte)?,
             }
         }
-        Ok((bytes.len(), 0))
+        Ok(bytes.len())
+    }
+
+    /// Takes so many bytes of the chunk that has begun, no more than `announced`.
+    pub(super) fn take_data(&mut self, count: usize) {
+        if let State::Data { left } = &mut self.state {
+            *left = left.saturating_sub(count as u64);
+            if *left == 0 {
+                self.state = State::DataReturn;
+            }
+        }
     }
 
     /// One byte of anything but data.

@@ -20,8 +20,8 @@ use crate::server::service::{self, ImportState, Waker};
 /// A batch is stored once it has this many documents, or bytes of BSON.
 const BATCH_DOCUMENTS: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// The memory for a line that is kept for the next one, in bytes.
-const LINE_KEPT: usize = 64 * 1024;
+/// A line longer than this, in bytes, is long work, and its memory is not kept for the next one.
+const LONG_LINE: usize = 64 * 1024;
 /// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can be longer than
 /// what was sent (`1e9` comes back as `1000000000.0`), but never so much.
 const LINE_FACTOR: usize = 6;
@@ -31,8 +31,10 @@ pub(super) struct Import {
     waker: Waker,
     /// In bytes.
     max_line: usize,
-    /// The beginning of a line.
+    /// The beginning of a line, or where `is_line_whole` all of it.
     line: Vec<u8>,
+    /// A long line has come, and is to be read in a turn for long work.
+    is_line_whole: bool,
     /// The number of that line.
     number: u64,
     /// Documents to be stored next.
@@ -85,6 +87,7 @@ impl Import {
             waker,
             max_line: max_body * LINE_FACTOR,
             line: Vec::new(),
+            is_line_whole: false,
             number: 1,
             batch: Batch::default(),
             in_flight: None,
@@ -100,9 +103,6 @@ impl Import {
     fn take_line(&mut self, line: &[u8]) {
         let number = self.number;
         self.number += 1;
-        if line.len() > self.max_line {
-            return self.stop_at_long_line(number);
-        }
         if line.trim_ascii().is_empty() {
             return;
         }
@@ -125,6 +125,7 @@ impl Import {
 
     fn stop_at_long_line(&mut self, number: u64) {
         let detail = format!("it is longer than {} bytes ({LINE_FACTOR} times MAX_BODY).", self.max_line);
+        self.line = Vec::new();
         self.stop(413, number, detail);
     }
 
@@ -172,28 +173,37 @@ impl Import {
 }
 
 impl service::Import for Import {
-    fn take(&mut self, data: &[u8]) {
-        let mut rest = data;
-        while let (true, Some(end)) = (self.is_open(), rest.iter().position(|&byte| byte == b'\n')) {
-            let (line, behind) = (&rest[..end], &rest[end + 1..]);
-            rest = behind;
-            if self.line.is_empty() {
-                self.take_line(line);
+    fn take(&mut self, data: &[u8]) -> usize {
+        let mut taken = 0;
+        while self.is_open() && taken < data.len() {
+            let rest = &data[taken..];
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            let piece = &rest[..end.unwrap_or(rest.len())];
+            taken += piece.len() + usize::from(end.is_some());
+            if self.line.len() + piece.len() > self.max_line {
+                self.stop_at_long_line(self.number);
+            } else if end.is_some() && self.line.is_empty() {
+                self.take_line(piece);
             } else {
-                let mut whole = std::mem::take(&mut self.line);
-                whole.extend_from_slice(line);
-                self.take_line(&whole);
-                whole.clear();
-                whole.shrink_to(LINE_KEPT);
-                self.line = whole;
+                self.line.extend_from_slice(piece);
+                self.is_line_whole = end.is_some();
+            }
+            if self.is_line_whole && self.line.len() > LONG_LINE {
+                break;
+            } else if self.is_line_whole {
+                self.work();
             }
         }
-        if self.is_open() && !rest.is_empty() {
-            if self.line.len() + rest.len() > self.max_line {
-                return self.stop_at_long_line(self.number);
-            }
-            self.line.extend_from_slice(rest);
-        }
+        if self.is_open() { taken } else { data.len() }
+    }
+
+    fn work(&mut self) {
+        let mut line = std::mem::take(&mut self.line);
+        self.is_line_whole = false;
+        self.take_line(&line);
+        line.clear();
+        line.shrink_to(LONG_LINE);
+        self.line = line;
     }
 
     fn end(&mut self, outcome: Result<(), BodyError>) {
@@ -202,8 +212,7 @@ impl service::Import for Import {
         }
         if outcome.is_ok() && !self.line.is_empty() {
             // The last line may end with the body.
-            let line = std::mem::take(&mut self.line);
-            self.take_line(&line);
+            self.work();
         }
         self.line = Vec::new();
         if self.is_open() {
@@ -230,6 +239,7 @@ impl service::Import for Import {
         }
         match &self.in_flight {
             Some(batch) if must_store || !self.is_open() => ImportState::Store { until: batch.until },
+            _ if self.is_line_whole && self.is_open() => ImportState::Work,
             None if !self.is_open() => ImportState::Done(self.answer()),
             _ => ImportState::Data,
         }

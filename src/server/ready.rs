@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -105,5 +106,31 @@ impl Ready {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connections in the order in which they began to wait for something. Most of the time nobody does, which is seen without
+/// the lock.
+#[derive(Default)]
+pub(super) struct Waiters {
+    count: AtomicUsize,
+    tokens: Mutex<VecDeque<Token>>,
+}
+
+impl Waiters {
+    pub(super) fn push(&self, token: Token) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.push_back(token);
+        self.count.store(tokens.len(), Relaxed);
+    }
+
+    pub(super) fn pop(&self) -> Option<Token> {
+        if self.count.load(Relaxed) == 0 {
+            return None;
+        }
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = tokens.pop_front();
+        self.count.store(tokens.len(), Relaxed);
+        first
     }
 }

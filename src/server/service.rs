@@ -51,8 +51,10 @@ pub(crate) trait Call: Send {
 
 /// A body that is taken piece by piece, with what of it is on its way into the store.
 pub(crate) trait Import: Send {
-    /// Takes a piece of the body. Only while `poll` says `Data`.
-    fn take(&mut self, data: &[u8]);
+    /// Takes a piece of the body, or the beginning of it, and says how many bytes. Only while `poll` says `Data`.
+    fn take(&mut self, data: &[u8]) -> usize;
+    /// Does the long work that `ImportState::Work` named.
+    fn work(&mut self);
     /// The body has ended, whole or for a reason.
     fn end(&mut self, outcome: Result<(), BodyError>);
     fn poll(&mut self) -> ImportState;
@@ -65,6 +67,8 @@ pub(crate) trait Import: Send {
 /// What an import waits for.
 pub(crate) enum ImportState {
     Data,
+    /// A turn for long work.
+    Work,
     Store { until: Instant },
     Done(Response),
 }
@@ -91,6 +95,11 @@ pub(crate) struct Token {
 impl Waker {
     pub(crate) fn new(target: Arc<dyn Wake>, token: Token) -> Self {
         Self { target, token }
+    }
+
+    /// From now on it wakes another connection.
+    pub(super) fn rename(&mut self, token: Token) {
+        self.token = token;
     }
 
     pub(crate) fn wake(&self) {

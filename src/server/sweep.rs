@@ -143,8 +143,7 @@ impl Shared {
             self.queue(holder.token, |notes| notes.evict = true);
         }
         if evicted == 0 && !one_is_exempt {
-            let head = self.memory_waiters.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            if let Some(token) = head {
+            if let Some(token) = self.memory_waiters.pop() {
                 self.queue(token, |notes| notes.is_exempt = true);
             }
         }

@@ -4,8 +4,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -36,10 +35,17 @@ const SHARED_TURN: Duration = Duration::from_secs(1);
 /// the socket's buffers as `listener` sets them.
 const KERNEL_HOLDS: usize = 96 * 1024;
 
+/// What a worker lends to the connection that it drives.
+struct Tools {
+    buffer: Option<Buffer>,
+    waker: Waker,
+}
+
 impl Shared {
     /// One worker, until the server has ended.
     pub(super) fn work(self: Arc<Self>) {
-        let mut buffer = None;
+        let nobody = Token { place: u32::MAX, generation: 0 };
+        let mut tools = Tools { buffer: None, waker: Waker::new(self.clone(), nobody) };
         let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
         loop {
             let mut is_waiting = false;
@@ -48,7 +54,7 @@ impl Shared {
                     is_waiting = true;
                     break;
                 };
-                self.drive_protected(turn, &mut buffer);
+                self.drive_protected(turn, &mut tools);
             }
             if self.has_ended.load(Relaxed) {
                 // So that the next worker sees it as well.
@@ -67,16 +73,16 @@ impl Shared {
                     NEWCOMERS => self.accept(),
                     data => {
                         let token = Token { place: (data >> 32) as u32, generation: data as u32 };
-                        self.drive_protected(Turn { token, is_long: false }, &mut buffer);
+                        self.drive_protected(Turn { token, is_long: false }, &mut tools);
                     }
                 }
             }
         }
     }
 
-    fn drive_protected(self: &Arc<Self>, turn: Turn, buffer: &mut Option<Buffer>) {
+    fn drive_protected(&self, turn: Turn, tools: &mut Tools) {
         // The panic was logged by the hook; it costs this connection and nothing else.
-        if catch_unwind(AssertUnwindSafe(|| self.drive(turn, buffer))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.drive(turn, tools))).is_err() {
             self.end(turn.token);
         }
         if turn.is_long {
@@ -85,19 +91,20 @@ impl Shared {
     }
 
     /// Lets a connection do what it can, and parks it.
-    fn drive(self: &Arc<Self>, turn: Turn, buffer: &mut Option<Buffer>) {
+    fn drive(&self, turn: Turn, tools: &mut Tools) {
         let Some((mut seat, notes)) = self.places.take(turn.token) else { return };
+        tools.waker.rename(turn.token);
         let now = Instant::now();
         let newcomers_wait = self.newcomers_wait.load(Relaxed);
         let is_stopping = self.is_stopping.load(Relaxed);
         let has_had_its_turn = now.duration_since(seat.connection.opened()) > SHARED_TURN;
         let wait = seat.connection.drive(
             &mut seat.socket,
-            buffer,
+            &mut tools.buffer,
             &connection::Turn {
                 service: &self.service,
                 timeouts: &self.limits.timeouts,
-                waker: &Waker::new(self.clone(), turn.token),
+                waker: &tools.waker,
                 now,
                 close_after_answer: self.is_draining.load(Relaxed) || (newcomers_wait && has_had_its_turn),
                 end_if_idle: newcomers_wait || is_stopping,
@@ -152,7 +159,7 @@ impl Shared {
             Wait::LongTurn => self.ready.push(Turn { token, is_long: true }),
             Wait::ShortTurn => self.ready.push(Turn { token, is_long: false }),
             _ if was_woken => self.ready.push(Turn { token, is_long: false }),
-            Wait::Memory(_) => self.wait_for_memory(token),
+            Wait::Memory(_) => self.memory_waiters.push(token),
             _ => {}
         }
         if self.memory.is_short() {
@@ -177,14 +184,9 @@ impl Shared {
         }
     }
 
-    fn wait_for_memory(&self, token: Token) {
-        self.memory_waiters.lock().unwrap_or_else(PoisonError::into_inner).push_back(token);
-    }
-
     /// Wakes the one that has waited for memory the longest; when it is parked again, it wakes the next.
     fn wake_for_memory(&self) {
-        let head = self.memory_waiters.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        if let Some(token) = head {
+        if let Some(token) = self.memory_waiters.pop() {
             self.wake(token);
         }
     }
@@ -212,7 +214,7 @@ impl Shared {
     }
 
     /// Accepts those who wait, as long as there are places. Who finds none waits in the kernel.
-    fn accept(self: &Arc<Self>) {
+    fn accept(&self) {
         for _ in 0..MAX_ACCEPTED {
             let Some(token) = self.places.reserve() else {
                 self.newcomers_wait.store(true, Relaxed);

@@ -52,25 +52,28 @@ impl Receiving {
         }
     }
 
-    /// Takes bytes of the connection, up to a piece of data; returns how many.
+    /// Takes bytes of the connection, as many as it can now; returns how many.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
-        let (framing, data) = self.body.take(bytes)?;
-        let piece = &bytes[framing..framing + data];
-        match &mut self.sink {
+        let framing = self.body.take_framing(bytes)?;
+        let data = &bytes[framing..][..self.body.data_in(bytes.len() - framing)];
+        let taken = match &mut self.sink {
             Sink::Collect { bytes, limit, .. } => {
                 let announced = usize::try_from(self.body.announced()).unwrap_or(usize::MAX);
-                if (bytes.len() + data).saturating_add(announced) > *limit {
+                if bytes.len().saturating_add(announced) > *limit {
                     return Err(BodyError::TooLarge);
                 }
                 // Doubled as it comes, but not beyond what was announced.
-                if bytes.capacity() - bytes.len() < data {
-                    bytes.reserve_exact(bytes.len().max(data).min(data.saturating_add(announced)));
+                if bytes.capacity() - bytes.len() < data.len() {
+                    bytes.reserve_exact(bytes.len().max(data.len()).min(announced));
                 }
-                bytes.extend_from_slice(piece);
+                bytes.extend_from_slice(data);
+                data.len()
             }
-            Sink::Import(import) => import.take(piece),
-        }
-        Ok(framing + data)
+            Sink::Import(import) if !data.is_empty() => import.take(data),
+            Sink::Import(_) => 0,
+        };
+        self.body.take_data(taken);
+        Ok(framing + taken)
     }
 
     fn length(&self) -> usize {
@@ -96,6 +99,15 @@ impl Connection {
         if let Sink::Import(import) = &mut receiving.sink {
             match protect(|| import.poll()) {
                 Some(ImportState::Data) => {}
+                Some(ImportState::Work) if turn.may_take_long => {
+                    return match protect(|| import.work()) {
+                        Some(()) => self.go_on_in(State::Body(exchange, receiving)),
+                        None => self.answer_last(failed(), exchange, turn),
+                    };
+                }
+                Some(ImportState::Work) => {
+                    return self.park_in(State::Body(exchange, receiving), Wait::LongTurn);
+                }
                 Some(ImportState::Store { until }) if turn.now >= until => {
                     import.give_up();
                     return self.go_on_in(State::Body(exchange, receiving));

@@ -126,8 +126,10 @@ impl Connection {
             return self.go_on_in(State::Head(ReadingHead::new(turn.now)));
         }
         if !self.input.is_empty() {
-            return match body.take(self.input.unread()) {
-                Ok((framing, data)) => {
+            return match body.take_framing(self.input.unread()) {
+                Ok(framing) => {
+                    let data = body.data_in(self.input.unread().len() - framing);
+                    body.take_data(data);
                     self.input.consume(framing + data);
                     self.go_on_in(State::Discard(body, pace))
                 }
