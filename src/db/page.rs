@@ -18,7 +18,7 @@ pub(crate) struct Page {
 }
 
 /// How the documents of a page are put together.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Layout {
     /// One JSON array.
     Array,

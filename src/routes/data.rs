@@ -73,7 +73,7 @@ impl App {
     /// `GET /data/<id>`
     pub(super) fn get(&self, segment: &str) -> Result<Response, Problem> {
         let id = decode_id(segment)?;
-        match self.db.get(id, deadline())? {
+        match self.db.begin_get(id).wait(deadline())? {
             Some(text) => Ok(Response::new(200, JSON, text)),
             None => Err(Problem::new(404, "There is no document with this _id.")),
         }

@@ -6,7 +6,7 @@ use tiny_http::Request;
 
 use super::data::problem_of_refusal;
 use super::{App, deadline};
-use crate::db::{PendingInsert, Refusal};
+use crate::db::{Outcome, Refusal, Waiting};
 use crate::document::{Document, DocumentId};
 use crate::guard;
 use crate::json;
@@ -39,7 +39,7 @@ struct Import<'a> {
     /// Documents to be stored next.
     batch: Batch,
     /// The batch that is being stored while the next one is being read.
-    in_flight: Option<(Lines, PendingInsert<'a>)>,
+    in_flight: Option<(Lines, Waiting<Vec<Outcome>>)>,
     /// Documents that are stored.
     stored: u64,
 }
