@@ -1,33 +1,41 @@
 //! The database as the routes see it: insert documents, read a page, get one. Picks the store, and has calls that
-//! arrive together share one (`group.rs`). Knows documents, but no HTTP and no socket.
+//! arrive together share one (`queue.rs`). Knows documents, but no HTTP and no socket.
 
+mod blocking;
 mod calls;
 mod health;
 mod key;
 mod local;
 mod mongo;
 mod page;
+mod pending;
 
+use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
 
 use crate::config::{Config, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
-use crate::group::{Ticket, Unanswered};
 use crate::log;
 use crate::metrics::Metrics;
-use calls::{Inserts, Lookups, Pages, Pings};
+use crate::queue::{self, Supervisor};
+pub(crate) use blocking::Waiting;
+use calls::{Context, Inserts, Lookups, Pages, Pings};
 use health::Health;
 use local::LocalStore;
 use mongo::MongoStore;
 pub(crate) use page::{Layout, Page};
+pub(crate) use pending::Pending;
+use pending::{Parts, read, written};
 
 /// A page ends at this many bytes of BSON.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// How long the end of the program waits for calls in progress, where nobody has closed the database before.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One of the two places that documents live in. Its calls block: threads of `group.rs` make them, never those of a
+/// One of the two places that documents live in. Its calls block: threads of `queue.rs` make them, never those of a
 /// connection.
 trait Store: Send + Sync {
     /// Stores each document or says why not, one answer a document, in their order. What is answered `Ok` is durable.
@@ -42,7 +50,7 @@ trait Store: Send + Sync {
     fn ping(&self) -> Result<(), StoreError>;
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PageQuery {
     pub(crate) after: Option<DocumentId>,
     pub(crate) order: Order,
@@ -52,7 +60,7 @@ pub(crate) struct PageQuery {
     max_bytes: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Order {
     Ascending,
     Descending,
@@ -92,7 +100,11 @@ pub(crate) enum StoreError {
     Failed(String),
 }
 
-type Answers = Result<Vec<Result<(), Refusal>>, StoreError>;
+/// What became of a document.
+pub(crate) type Outcome = Result<(), Refusal>;
+
+/// What became of a command, and of each of its documents.
+type Answers = Result<Vec<Outcome>, StoreError>;
 
 /// A handle on the database; one for the whole program.
 pub(crate) struct Db {
@@ -100,8 +112,9 @@ pub(crate) struct Db {
     pages: Pages,
     lookups: Lookups,
     pings: Pings,
-    writes: Health,
-    reads: Health,
+    supervisor: Supervisor,
+    writes: Arc<Health>,
+    reads: Arc<Health>,
     /// Where the documents are, for the people who run this.
     place: String,
     /// As much of that as every client may see: no server and no directory.
@@ -129,20 +142,33 @@ impl Db {
                 (Arc::new(store), format!("the file {}", file.display()), format!("the file {}", name.display()))
             }
         };
-        Ok(Self::over(store, place, name, !config.grouping, metrics))
+        Self::over(store, place, name, config.grouping, metrics)
+            .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))
     }
 
-    fn over(store: Arc<dyn Store>, place: String, name: String, ungrouped: bool, metrics: &Arc<Metrics>) -> Self {
-        Self {
-            inserts: calls::inserts(store.clone(), ungrouped, metrics.clone()),
-            pages: calls::pages(store.clone(), ungrouped, metrics.clone()),
-            lookups: calls::lookups(store.clone(), ungrouped, metrics.clone()),
-            pings: calls::pings(store, ungrouped, metrics.clone()),
-            writes: Health::new("write to", metrics.clone()),
-            reads: Health::new("read from", metrics.clone()),
+    fn over(
+        store: Arc<dyn Store>,
+        place: String,
+        name: String,
+        grouping: bool,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let supervisor = Supervisor::new();
+        let context = Context { store, metrics: metrics.clone(), supervisor: &supervisor, grouping };
+        let (inserts, pages) = (context.inserts(), context.pages());
+        let (lookups, pings) = (context.lookups(), context.pings());
+        supervisor.start(vec![inserts.supervised(), pages.supervised(), lookups.supervised(), pings.supervised()])?;
+        Ok(Self {
+            inserts,
+            pages,
+            lookups,
+            pings,
+            supervisor,
+            writes: Arc::new(Health::new("write to", metrics.clone())),
+            reads: Arc::new(Health::new("read from", metrics.clone())),
             place,
             name,
-        }
+        })
     }
 
     pub(crate) fn place(&self) -> &str {
@@ -153,102 +179,86 @@ impl Db {
         &self.name
     }
 
-    /// Begins to store the documents, in as many commands as it takes.
-    pub(crate) fn begin_insert(&self, documents: Vec<Document>) -> PendingInsert<'_> {
-        let mut documents = documents.into_iter().peekable();
-        let mut commands = Vec::new();
-        while documents.peek().is_some() {
-            let command = calls::take_command(&mut documents);
-            commands.push((command.len(), self.inserts.begin(command)));
-        }
-        PendingInsert { commands, health: &self.writes }
-    }
-
-    /// Begins to read a page.
-    pub(crate) fn begin_page(&self, query: PageQuery, layout: Layout) -> PendingPage<'_> {
-        PendingPage { ticket: self.pages.begin((query, layout)), health: &self.reads }
-    }
-
-    /// One document as Extended JSON.
-    pub(crate) fn get_blocking(&self, id: DocumentId, deadline: Instant) -> Result<Option<Arc<[u8]>>, StoreError> {
-        read(&self.reads, self.lookups.call(id, deadline))
-    }
-
-    pub(crate) fn ping(&self, deadline: Instant) -> Result<(), StoreError> {
-        read(&self.reads, self.pings.call((), deadline))
-    }
-}
-
-/// TEMPORARY
-pub(crate) struct Pending;
-impl Pending { pub(crate) fn give_up(self) {} }
-impl Db {
-    pub(crate) fn insert(self: &Arc<Self>, documents: Vec<Document>, done: Box<dyn FnOnce(Vec<Result<(), Refusal>>) + Send>) -> Pending {
-        let db = self.clone();
-        std::thread::spawn(move || done(db.begin_insert(documents).wait(Instant::now() + std::time::Duration::from_millis(4400))));
-        Pending
-    }
-    pub(crate) fn page(self: &Arc<Self>, query: PageQuery, layout: Layout, done: Box<dyn FnOnce(Result<Arc<Page>, StoreError>) + Send>) -> Pending {
-        let db = self.clone();
-        std::thread::spawn(move || done(db.begin_page(query, layout).wait(Instant::now() + std::time::Duration::from_millis(4400))));
-        Pending
-    }
-    pub(crate) fn get(self: &Arc<Self>, id: DocumentId, done: Box<dyn FnOnce(Result<Option<Arc<[u8]>>, StoreError>) + Send>) -> Pending {
-        let db = self.clone();
-        std::thread::spawn(move || done(db.get_blocking(id, Instant::now() + std::time::Duration::from_millis(4400))));
-        Pending
-    }
-}
-/// Documents on their way into the store.
-pub(crate) struct PendingInsert<'a> {
-    /// How many documents each has, and the ticket for what becomes of them.
-    commands: Vec<(usize, Ticket<Vec<Document>, Answers>)>,
-    health: &'a Health,
-}
-
-impl PendingInsert<'_> {
-    /// What became of each document, in their order.
-    pub(crate) fn wait(self, deadline: Instant) -> Vec<Result<(), Refusal>> {
-        let mut answers = Vec::new();
-        for (length, ticket) in self.commands {
-            let outcome = ticket.wait(deadline).unwrap_or_else(|unanswered| Err(unanswered.into()));
-            match self.health.note(outcome) {
-                Ok(command) => answers.extend(command),
-                Err(error) => answers.extend(vec![Err(Refusal::Failed(error)); length]),
+    /// Stores the documents, in as many commands as it takes, and calls `done` with what became of each, in their
+    /// order.
+    ///
+    /// As with the other calls, `done` is called once: with the answer, on a thread of the database's, or by
+    /// `Pending::give_up`. It may be called before this returns. It must not block, since others' answers wait on
+    /// the same thread.
+    pub(crate) fn insert(&self, documents: Vec<Document>, done: impl FnOnce(Vec<Outcome>) + Send + 'static) -> Pending {
+        let mut commands = calls::into_commands(documents);
+        match commands.len() {
+            0 => {
+                done(Vec::new());
+                Pending::of([])
+            }
+            1 => Pending::of(commands.pop().map(|command| self.begin_command(command, done))),
+            count => {
+                let parts = Parts::new(count, done);
+                let begin = |(index, command)| {
+                    let parts = parts.clone();
+                    self.begin_command(command, move |answers| parts.add(index, answers))
+                };
+                Pending::of(commands.into_iter().enumerate().map(begin))
             }
         }
-        answers
+    }
+
+    fn begin_command(
+        &self,
+        command: Vec<Document>,
+        done: impl FnOnce(Vec<Outcome>) + Send + 'static,
+    ) -> queue::Pending {
+        let (health, length) = (self.writes.clone(), command.len());
+        self.inserts.begin(command, move |outcome| done(written(&health, length, outcome)))
+    }
+
+    /// Reads a page and calls `done` with it.
+    pub(crate) fn page(
+        &self,
+        query: PageQuery,
+        layout: Layout,
+        done: impl FnOnce(Result<Arc<Page>, StoreError>) + Send + 'static,
+    ) -> Pending {
+        let health = self.reads.clone();
+        Pending::of([self.pages.begin((query, layout), move |outcome| done(read(&health, outcome)))])
+    }
+
+    /// Calls `done` with one document as Extended JSON, if there is one.
+    pub(crate) fn get(
+        &self,
+        id: DocumentId,
+        done: impl FnOnce(Result<Option<Arc<[u8]>>, StoreError>) + Send + 'static,
+    ) -> Pending {
+        let health = self.reads.clone();
+        Pending::of([self.lookups.begin(id, move |outcome| done(read(&health, outcome)))])
+    }
+
+    /// Calls `done` with whether the database answers.
+    pub(crate) fn ping(&self, done: impl FnOnce(Result<(), StoreError>) + Send + 'static) -> Pending {
+        let health = self.reads.clone();
+        Pending::of([self.pings.begin((), move |outcome| done(read(&health, outcome)))])
+    }
+
+    /// Takes no more requests, and waits until the calls that are pending or running are over, but not beyond
+    /// `deadline`. Then what has not begun never will, and threads that are stuck are left behind.
+    pub(crate) fn close(&self, deadline: Instant) {
+        self.inserts.close();
+        self.pages.close();
+        self.lookups.close();
+        self.pings.close();
+        self.supervisor.close(deadline);
+        self.inserts.abandon();
+        self.pages.abandon();
+        self.lookups.abandon();
+        self.pings.abandon();
     }
 }
 
-impl From<Unanswered> for StoreError {
-    /// Of a write.
-    fn from(unanswered: Unanswered) -> Self {
-        match unanswered {
-            Unanswered::NotStarted => {
-                StoreError::Unavailable("The database did not get to it in time, and nothing was stored.".to_owned())
-            }
-            Unanswered::Unknown => StoreError::Unknown("The database did not answer in time.".to_owned()),
-        }
+impl Drop for Db {
+    fn drop(&mut self) {
+        self.close(Instant::now() + CLOSE_TIMEOUT);
     }
-}
-
-/// A page on its way out of the store.
-pub(crate) struct PendingPage<'a> {
-    ticket: Ticket<(PageQuery, Layout), Result<Arc<Page>, StoreError>>,
-    health: &'a Health,
-}
-
-impl PendingPage<'_> {
-    pub(crate) fn wait(self, deadline: Instant) -> Result<Arc<Page>, StoreError> {
-        read(self.health, self.ticket.wait(deadline))
-    }
-}
-
-/// A read that was not answered has changed nothing, whether it was started or not.
-fn read<A>(health: &Health, answer: Result<Result<A, StoreError>, Unanswered>) -> Result<A, StoreError> {
-    let unanswered = || StoreError::Unavailable("The database did not answer in time.".to_owned());
-    health.note(answer.unwrap_or_else(|_| Err(health.reason().unwrap_or_else(unanswered))))
 }
 
 impl PageQuery {

@@ -3,13 +3,15 @@
 //! May touch: `bson` only. Knows neither JSON nor HTTP nor a store.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use bson::raw::{RawElement, cstr};
 use bson::spec::ElementType;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 /// The `_id` of a document: one BSON value that MongoDB takes as an `_id` and that fits into a URL.
-#[derive(Clone, PartialEq, Debug)]
+/// Two are equal if they are the same BSON, byte by byte.
+#[derive(Clone, Debug)]
 pub(crate) struct DocumentId(RawBson);
 
 impl DocumentId {
@@ -25,6 +27,26 @@ impl DocumentId {
 
     pub(crate) fn as_raw(&self) -> RawBsonRef<'_> {
         self.0.as_raw_bson_ref()
+    }
+
+    fn encoded(&self) -> RawDocumentBuf {
+        let mut document = RawDocumentBuf::new();
+        document.append(cstr!(""), self.as_raw());
+        document
+    }
+}
+
+impl PartialEq for DocumentId {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoded().as_bytes() == other.encoded().as_bytes()
+    }
+}
+
+impl Eq for DocumentId {}
+
+impl Hash for DocumentId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.encoded().as_bytes().hash(state);
     }
 }
 

@@ -1,6 +1,6 @@
 //! two-tier: stores and retrieves JSON documents over HTTP. Start, wait for a signal, stop.
 //!
-//! A request goes socket -> `server` (inside `guard`) -> `routes` -> `db` (through `group`) -> the store, and its
+//! A request goes socket -> `server` -> `routes` -> `db` (through `queue`) -> the store, and its
 //! answer comes back along the same calls.
 #![deny(unsafe_code)]
 
@@ -11,7 +11,6 @@ mod clock;
 mod config;
 mod db;
 mod document;
-mod group;
 mod http;
 mod json;
 mod log;
@@ -19,10 +18,12 @@ mod memory;
 mod metrics;
 mod ops;
 mod percent;
+mod queue;
 mod request_id;
 mod response;
 mod routes;
 mod server;
+mod sync;
 mod system;
 
 use std::env;

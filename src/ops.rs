@@ -50,7 +50,7 @@ impl Ops {
         if self.draining.load(Relaxed) {
             return Response::new(503, TEXT, "the server is shutting down\n");
         }
-        match self.db.ping(Instant::now() + PING_TIMEOUT) {
+        match self.db.begin_ping().wait(Instant::now() + PING_TIMEOUT) {
             Ok(()) => Response::new(200, TEXT, "ready\n"),
             Err(error) => Response::new(503, TEXT, format!("{error}\n")),
         }

@@ -1,14 +1,12 @@
 //! The four calls to a store, and what of each may go out together.
 
-use std::iter::Peekable;
 use std::sync::Arc;
-use std::vec::IntoIter;
 
 use super::page::{Layout, Page, write_alone, write_page};
 use super::{Answers, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
-use crate::group::{Group, Rules};
 use crate::metrics::{Call, Metrics};
+use crate::queue::{Batches, MAX_THREADS, Questions, Queue, Supervisor, Threads, Weigh};
 
 /// The most documents in one insert command.
 const MAX_INSERT: usize = 1000;
@@ -16,79 +14,113 @@ const MAX_INSERT: usize = 1000;
 const MAX_INSERT_BYTES: usize = 8 * 1024 * 1024;
 /// The most documents that one call looks up by `_id`.
 const MAX_LOOKUPS: usize = 100;
+/// One call in flight is usually best: more make the groups smaller.
+const GROUPED: Threads = Threads { usual: 1, slow: 4, most: MAX_THREADS };
+/// A call for each request.
+const UNGROUPED: Threads = Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS };
+/// A ping that is stuck must not hold up the next ones for good, and a dead database must not collect threads.
+const PINGS: Threads = Threads { usual: 1, slow: 2, most: 8 };
 
-pub(super) type Inserts = Group<Vec<Document>, Answers>;
-pub(super) type Pages = Group<(PageQuery, Layout), Result<Arc<Page>, StoreError>>;
-pub(super) type Lookups = Group<DocumentId, Lookup>;
-pub(super) type Pings = Group<(), Result<(), StoreError>>;
+pub(super) type Inserts = Queue<Batches<Vec<Document>, Answers>>;
+pub(super) type Pages = Queue<Questions<(PageQuery, Layout), Result<Arc<Page>, StoreError>>>;
+pub(super) type Lookups = Queue<Questions<DocumentId, Lookup>>;
+pub(super) type Pings = Queue<Questions<(), Result<(), StoreError>>>;
 
 /// One document as Extended JSON, if there is one.
 pub(super) type Lookup = Result<Option<Arc<[u8]>>, StoreError>;
 
-/// A document counts for its bytes, and at least for so many that `MAX_INSERT` of them are `MAX_INSERT_BYTES`.
-fn weight(document: &Document) -> usize {
-    document.raw().as_bytes().len().max(MAX_INSERT_BYTES / MAX_INSERT)
+/// What all calls need.
+pub(super) struct Context<'a> {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) supervisor: &'a Supervisor,
+    pub(super) grouping: bool,
 }
 
-/// Takes as many documents as fit into one command, and at least one.
-pub(super) fn take_command(documents: &mut Peekable<IntoIter<Document>>) -> Vec<Document> {
-    let mut total = 0;
-    let mut command = Vec::new();
-    while let Some(document) = documents.next_if(|document| {
-        total += weight(document);
-        total <= MAX_INSERT_BYTES || command.is_empty()
-    }) {
+impl Context<'_> {
+    fn threads(&self) -> Threads {
+        if self.grouping { GROUPED } else { UNGROUPED }
+    }
+
+    pub(super) fn inserts(&self) -> Inserts {
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let run = move |requests: Vec<Vec<Document>>, _| -> Vec<Answers> {
+            let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
+            let documents: Vec<Document> = requests.into_iter().flatten().collect();
+            metrics.insert_called(documents.len());
+            match metrics.counted(Call::Insert, store.insert(&documents)) {
+                Ok(answers) => {
+                    let mut answers = answers.into_iter();
+                    lengths.iter().map(|&length| Ok(answers.by_ref().take(length).collect())).collect()
+                }
+                Err(error) => vec![Err(error); lengths.len()],
+            }
+        };
+        let max_weight = if self.grouping { MAX_INSERT_BYTES } else { 0 };
+        Queue::new("insert", self.threads(), self.supervisor, Batches::new(max_weight), run)
+    }
+
+    pub(super) fn pages(&self) -> Pages {
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let run = move |requests: Vec<(PageQuery, Layout)>, readers| {
+            metrics.query_called(readers);
+            let page = |(query, layout): &(PageQuery, Layout)| {
+                let batch = metrics.counted(Call::Page, store.page(query))?;
+                Ok(Arc::new(write_page(&batch, *layout)?))
+            };
+            requests.iter().map(page).collect()
+        };
+        // Each query is a call of its own: what they share is its answer.
+        Queue::new("page", self.threads(), self.supervisor, Questions::new(1, self.grouping), run)
+    }
+
+    pub(super) fn lookups(&self) -> Lookups {
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let run = move |ids: Vec<DocumentId>, _| match metrics.counted(Call::Lookup, store.get(&ids)) {
+            Ok(documents) => {
+                documents.iter().map(|document| document.as_deref().map(write_alone).transpose()).collect()
+            }
+            Err(error) => vec![Err(error); ids.len()],
+        };
+        let max_per_call = if self.grouping { MAX_LOOKUPS } else { 1 };
+        Queue::new("lookup", self.threads(), self.supervisor, Questions::new(max_per_call, self.grouping), run)
+    }
+
+    pub(super) fn pings(&self) -> Pings {
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let run = move |_: Vec<()>, _| vec![metrics.counted(Call::Ping, store.ping())];
+        Queue::new("ping", PINGS, self.supervisor, Questions::new(1, true), run)
+    }
+}
+
+/// A document counts for its bytes, and at least for so many that `MAX_INSERT` of them are `MAX_INSERT_BYTES`.
+impl Weigh for Document {
+    fn weight(&self) -> usize {
+        self.raw().as_bytes().len().max(MAX_INSERT_BYTES / MAX_INSERT)
+    }
+}
+
+impl Weigh for Vec<Document> {
+    fn weight(&self) -> usize {
+        self.iter().map(Document::weight).sum()
+    }
+}
+
+/// Divides documents into as few commands as they fit into, each with at least one.
+pub(super) fn into_commands(documents: Vec<Document>) -> Vec<Vec<Document>> {
+    if documents.weight() <= MAX_INSERT_BYTES {
+        return if documents.is_empty() { Vec::new() } else { vec![documents] };
+    }
+    let mut commands = Vec::new();
+    let (mut command, mut weight) = (Vec::new(), 0);
+    for document in documents {
+        weight += document.weight();
+        if weight > MAX_INSERT_BYTES && !command.is_empty() {
+            weight = document.weight();
+            commands.push(std::mem::take(&mut command));
+        }
         command.push(document);
     }
-    command
-}
-
-pub(super) fn inserts(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Inserts {
-    let rules = Rules {
-        is_same: |_, _| false,
-        weight: |documents: &Vec<Document>| documents.iter().map(weight).sum(),
-        full: MAX_INSERT_BYTES,
-    };
-    let run = move |requests: Vec<Vec<Document>>, _| -> Vec<Answers> {
-        let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
-        let documents: Vec<Document> = requests.into_iter().flatten().collect();
-        metrics.insert_called(documents.len());
-        match metrics.counted(Call::Insert, store.insert(&documents)) {
-            Ok(answers) => {
-                let mut answers = answers.into_iter();
-                lengths.iter().map(|&length| Ok(answers.by_ref().take(length).collect())).collect()
-            }
-            Err(error) => vec![Err(error); lengths.len()],
-        }
-    };
-    Group::new("insert", ungrouped, rules, Box::new(run))
-}
-
-pub(super) fn pages(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Pages {
-    // Each query is a call of its own: what they share is its answer.
-    let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full: 1 };
-    let run = move |requests: Vec<(PageQuery, Layout)>, readers| {
-        metrics.query_called(readers);
-        let page = |(query, layout): &(PageQuery, Layout)| {
-            let batch = metrics.counted(Call::Page, store.page(query))?;
-            Ok(Arc::new(write_page(&batch, *layout)?))
-        };
-        requests.iter().map(page).collect()
-    };
-    Group::new("page", ungrouped, rules, Box::new(run))
-}
-
-pub(super) fn lookups(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Lookups {
-    let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full: MAX_LOOKUPS };
-    let run = move |ids: Vec<DocumentId>, _| match metrics.counted(Call::Lookup, store.get(&ids)) {
-        Ok(documents) => documents.iter().map(|document| document.as_deref().map(write_alone).transpose()).collect(),
-        Err(error) => vec![Err(error); ids.len()],
-    };
-    Group::new("lookup", ungrouped, rules, Box::new(run))
-}
-
-pub(super) fn pings(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Pings {
-    let rules = Rules { is_same: |(), ()| true, weight: |()| 1, full: 1 };
-    let run = move |_: Vec<()>, _| vec![metrics.counted(Call::Ping, store.ping())];
-    Group::new("ping", ungrouped, rules, Box::new(run))
+    commands.push(command);
+    commands
 }

@@ -1,11 +1,12 @@
 //! Says in the log when the database begins to fail and when it works again: once a change, not once a request.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::StoreError;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::sync::lock;
 
 /// Of one kind of call: a full disk fails writes while reads go on.
 pub(super) struct Health {
@@ -24,8 +25,7 @@ impl Health {
 
     /// Why the database fails, for a caller that could not wait for its own answer.
     pub(super) fn reason(&self) -> Option<StoreError> {
-        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        reason.clone().filter(|_| self.fails.load(Relaxed))
+        lock(&self.reason).clone().filter(|_| self.fails.load(Relaxed))
     }
 
     /// Takes note of what a call came to, and passes it on.
@@ -40,7 +40,7 @@ impl Health {
             Err(StoreError::Unsupported(_)) => {}
             Err(error) => {
                 self.metrics.database_failed();
-                *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+                *lock(&self.reason) = Some(error.clone());
                 if !self.fails.swap(true, Relaxed) {
                     log::error(format_args!("cannot {} the database: {error}", self.action));
                 }

@@ -1,6 +1,6 @@
 //! MongoDB through the driver's sync API. A document is raw BSON all the way between the wire and here.
 //!
-//! The driver's calls have no time-out of their own on a silent server. No request waits on one: threads of `group.rs`
+//! The driver's calls have no time-out of their own on a silent server. No request waits on one: threads of `queue.rs`
 //! make them, and the driver's monitor breaks them off, which asks each server every `HEARTBEAT` and gives up on one
 //! after `CONNECT_TIMEOUT`.
 
@@ -23,9 +23,9 @@ use mongodb::sync::{Client, Collection};
 use super::{Batch, Order, PageQuery, Refusal, Store, StoreError, key};
 use crate::config::Secret;
 use crate::document::{Document, DocumentId};
-use crate::group::MAX_THREADS_WITH_LOST;
 use crate::metrics::Metrics;
 use crate::percent;
+use crate::queue::MAX_THREADS;
 use brackets::{bracket_filter, to_bson, types_behind};
 use failure::Failure;
 
@@ -35,7 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Connections at most: one for each thread that can make a call. Only those that are needed are opened, and a call that
 /// is never answered keeps its own.
-const MAX_POOL_SIZE: u32 = 4 * MAX_THREADS_WITH_LOST as u32;
+const MAX_POOL_SIZE: u32 = 4 * MAX_THREADS as u32;
 /// Names this program in the server's log and in `currentOp`.
 const APP_NAME: &str = "two-tier";
 

@@ -24,7 +24,7 @@ impl AsRef<[u8]> for Page {
 }
 
 /// How the documents of a page are put together.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Layout {
     /// One JSON array.
     Array,

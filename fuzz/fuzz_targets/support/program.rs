@@ -8,14 +8,15 @@ pub mod modules {
     pub(crate) mod config;
     pub(crate) mod db;
     pub(crate) mod document;
-    pub(crate) mod group;
     pub(crate) mod guard;
     pub(crate) mod json;
     pub(crate) mod log;
     pub(crate) mod metrics;
     pub(crate) mod percent;
+    pub(crate) mod queue;
     pub(crate) mod request_id;
     pub(crate) mod response;
     pub(crate) mod routes;
     pub(crate) mod server;
+    pub(crate) mod sync;
 }

@@ -1,0 +1,73 @@
+//! Batching of writes: the oldest requests share a call, up to a weight.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Backlog, Call, Complete, Place, Removed};
+
+/// What a request adds to its call.
+pub(crate) trait Weigh {
+    fn weight(&self) -> usize;
+}
+
+pub(crate) struct Batches<Q, A> {
+    /// Requests share a call up to this weight; one that weighs more goes alone.
+    max_weight: usize,
+    /// In the order in which they came.
+    pending: BTreeMap<u64, Write<Q, A>>,
+    last_number: u64,
+}
+
+struct Write<Q, A> {
+    request: Q,
+    weight: usize,
+    since: Instant,
+    completion: Arc<dyn Complete<A>>,
+}
+
+impl<Q, A> Batches<Q, A> {
+    pub(crate) fn new(max_weight: usize) -> Self {
+        Self { max_weight, pending: BTreeMap::new(), last_number: 0 }
+    }
+}
+
+impl<Q: Weigh + Send + 'static, A: Clone + Send + 'static> Backlog for Batches<Q, A> {
+    type Request = Q;
+    type Answer = A;
+
+    fn add(&mut self, request: Q, completion: Arc<dyn Complete<A>>) -> Place {
+        self.last_number += 1;
+        let weight = request.weight();
+        self.pending.insert(self.last_number, Write { request, weight, since: Instant::now(), completion });
+        Place { entry: self.last_number, waiter: 0 }
+    }
+
+    fn cancel(&mut self, place: Place) -> Option<Removed<Q, A>> {
+        let write = self.pending.remove(&place.entry)?;
+        Some(Removed { _request: Some(write.request), _completion: write.completion })
+    }
+
+    fn take(&mut self) -> Option<Call<Q, A>> {
+        let mut call = Call { requests: Vec::new(), completions: Vec::new() };
+        let mut weight = 0;
+        while let Some(oldest) = self.pending.first_entry() {
+            weight += oldest.get().weight;
+            if weight > self.max_weight && !call.requests.is_empty() {
+                break;
+            }
+            let write = oldest.remove();
+            call.completions.push((call.requests.len(), write.completion));
+            call.requests.push(write.request);
+        }
+        (!call.requests.is_empty()).then_some(call)
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        self.pending.first_key_value().map(|(_, write)| write.since)
+    }
+
+    fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+}
