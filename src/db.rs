@@ -7,8 +7,10 @@ mod key;
 mod local;
 mod mongo;
 mod page;
+mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use bson::RawDocumentBuf;
@@ -23,6 +25,7 @@ use health::Health;
 use local::LocalStore;
 use mongo::MongoStore;
 pub(crate) use page::{Layout, Page};
+pub(crate) use watch::Watch;
 
 /// A page ends at this many bytes of BSON.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -102,6 +105,10 @@ pub(crate) struct Db {
     pings: Pings,
     writes: Health,
     reads: Health,
+    /// Whether it answers at all, as `Watch` finds it.
+    reach: Health,
+    was_reached: AtomicBool,
+    metrics: Arc<Metrics>,
     /// Where the documents are, for the people who run this.
     place: String,
     /// As much of that as every client may see: no server and no directory.
@@ -110,6 +117,8 @@ pub(crate) struct Db {
 
 impl Db {
     pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, SettingError> {
+        // A file that was opened was reached; of a server nothing is known yet.
+        let was_reached = matches!(config.store, StoreConfig::Local { .. });
         let (store, place, name): (Arc<dyn Store>, String, String) = match &config.store {
             StoreConfig::Mongo { setting, uri, collection } => {
                 let store = MongoStore::new(uri, collection, metrics.clone())
@@ -129,20 +138,33 @@ impl Db {
                 (Arc::new(store), format!("the file {}", file.display()), format!("the file {}", name.display()))
             }
         };
-        Ok(Self::over(store, place, name, !config.grouping, metrics))
-    }
-
-    fn over(store: Arc<dyn Store>, place: String, name: String, ungrouped: bool, metrics: &Arc<Metrics>) -> Self {
-        Self {
+        let ungrouped = !config.grouping;
+        metrics.set_database_up(was_reached);
+        Ok(Self {
             inserts: calls::inserts(store.clone(), ungrouped, metrics.clone()),
             pages: calls::pages(store.clone(), ungrouped, metrics.clone()),
             lookups: calls::lookups(store.clone(), ungrouped, metrics.clone()),
             pings: calls::pings(store, ungrouped, metrics.clone()),
-            writes: Health::new("write to", metrics.clone()),
-            reads: Health::new("read from", metrics.clone()),
+            writes: Health::new("write to", Some(metrics.clone())),
+            reads: Health::new("read from", Some(metrics.clone())),
+            reach: Health::new("reach", None),
+            was_reached: AtomicBool::new(was_reached),
+            metrics: metrics.clone(),
             place,
             name,
-        }
+        })
+    }
+
+    /// Takes no more calls, and waits until those in progress are over, but not beyond `deadline`.
+    pub(crate) fn close(&self, deadline: Instant) {
+        self.inserts.close();
+        self.pages.close();
+        self.lookups.close();
+        self.pings.close();
+        self.inserts.wait_until_ended(deadline);
+        self.pages.wait_until_ended(deadline);
+        self.lookups.wait_until_ended(deadline);
+        self.pings.wait_until_ended(deadline);
     }
 
     pub(crate) fn place(&self) -> &str {
@@ -172,10 +194,6 @@ impl Db {
     /// One document as Extended JSON.
     pub(crate) fn get(&self, id: DocumentId, deadline: Instant) -> Result<Option<Arc<[u8]>>, StoreError> {
         read(&self.reads, self.lookups.call(id, deadline))
-    }
-
-    pub(crate) fn ping(&self, deadline: Instant) -> Result<(), StoreError> {
-        read(&self.reads, self.pings.call((), deadline))
     }
 }
 

@@ -29,8 +29,6 @@ const MAX_THREADS: usize = 4;
 const LOST_AFTER: Duration = Duration::from_secs(5);
 /// Threads at most, with those whose call is lost.
 pub(crate) const MAX_THREADS_WITH_LOST: usize = 64;
-/// How long the end of the program waits for calls in progress.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What may go out together.
 pub(crate) struct Rules<Q> {
@@ -153,14 +151,20 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Ticket<Q, A> {
     }
 }
 
-impl<Q, A> Drop for Group<Q, A> {
-    /// Ends the threads, so that the store is closed once nobody else has it. A stuck one is left behind.
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.is_closed = true;
+impl<Q, A> Group<Q, A> {
+    /// Takes no more requests; the threads end once they have made the calls that are pending.
+    pub(crate) fn close(&self) {
+        self.shared.lock().is_closed = true;
         self.shared.pending_grew.notify_all();
-        let closed = self.shared.thread_ended.wait_timeout_while(state, CLOSE_TIMEOUT, |state| state.threads > 0);
-        let (mut state, _) = closed.unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// Waits until the threads of a closed group have ended, so that the store is closed once nobody else has it, but
+    /// not beyond `deadline`. A stuck one is left behind.
+    pub(crate) fn wait_until_ended(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let state = self.shared.lock();
+        let ended = self.shared.thread_ended.wait_timeout_while(state, left, |state| state.threads > 0);
+        let (mut state, _) = ended.unwrap_or_else(PoisonError::into_inner);
         if state.threads > 0 {
             return;
         }
@@ -170,6 +174,12 @@ impl<Q, A> Drop for Group<Q, A> {
             // It has caught every panic of its own.
             let _ = handle.join();
         }
+    }
+}
+
+impl<Q, A> Drop for Group<Q, A> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -184,6 +194,9 @@ impl<Q: Send + 'static, A: Clone + Send + 'static> Shared<Q, A> {
     fn submit(self: &Arc<Self>, request: Q) -> Result<Arc<Slot<A>>, Unanswered> {
         let slot = Arc::new(Slot::new());
         let mut state = self.lock();
+        if state.is_closed {
+            return Err(Unanswered::NotStarted);
+        }
         let is_same = self.rules.is_same;
         let joined = state.pending.iter_mut().find(|pending| is_same(&pending.request, &request));
         if let Some(pending) = joined {

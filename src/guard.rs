@@ -95,6 +95,29 @@ pub(crate) fn linger() {
     with(Inbound::linger);
 }
 
+/// Has the connection end with a reset rather than in good order, whatever ends it (a panic, the end of the process),
+/// unless `whole` is called: for an answer that the connection's end is the end of.
+pub(crate) struct ResetUnlessWhole {
+    is_whole: bool,
+}
+
+pub(crate) fn reset_unless_whole() -> ResetUnlessWhole {
+    with(|inbound| inbound.reset_when_closed(true));
+    ResetUnlessWhole { is_whole: false }
+}
+
+impl ResetUnlessWhole {
+    pub(crate) fn whole(mut self) {
+        self.is_whole = true;
+    }
+}
+
+impl Drop for ResetUnlessWhole {
+    fn drop(&mut self) {
+        with(|inbound| if self.is_whole { inbound.reset_when_closed(false) } else { inbound.reset() });
+    }
+}
+
 fn with<T>(action: impl FnOnce(&mut Inbound) -> T) -> Option<T> {
     CONNECTION.with_borrow_mut(|connection| connection.as_mut().map(action))
 }

@@ -130,12 +130,17 @@ fn answer(mut request: Request, shared: &pool::Shared, opened: Instant) -> bool 
     let status = response.status;
     let streams_until_close = http10 && response.is_stream();
     let goes_on = guard::end_body() && !panicked && !streams_until_close && !shared.must_close(opened);
+    let reset = streams_until_close.then(guard::reset_unless_whole);
     let mut writer =
         PacedWriter { inner: request.into_writer(), started: Instant::now(), written: 0, grace: shared.limits.send };
     let sent = response.send(
         &mut writer,
         &Delivery { close: !goes_on, http10, head_only: method == Method::Head, request_id: request_id.as_str() },
     );
+    match reset {
+        Some(reset) if sent.is_ok() => reset.whole(),
+        unfinished => drop(unfinished),
+    }
     shared.service.count(0, -1);
     shared.service.finished(&Exchange {
         method: method.as_str(),

@@ -4,12 +4,15 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Connection, PATIENCE, Server, Store, wait_for};
+use support::mongodb::database_of;
+use support::proxy::{Fate, Proxy};
+use support::{Connection, Directory, Mongodb, PATIENCE, Server, Store, wait_for};
 
 stores!(no_request_that_was_let_in_goes_unanswered_under_load);
 
@@ -99,6 +102,33 @@ fn a_request_that_never_ends_is_given_up_after_shutdown_timeout() {
     dribbling.join().unwrap();
     // What was on its way into the store then is no obstacle to the next start.
     Server::start_in(server.directory(), &[]);
+}
+
+#[test]
+fn silent_database_does_not_hold_up_the_end() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let directory = Arc::new(Directory::new());
+    let uri = mongodb.uri_through(&proxy, &database_of(&directory));
+    let settings = [("MONGODB_URI", uri.as_str()), ("SHUTDOWN_DELAY", "1s"), ("SHUTDOWN_TIMEOUT", "2s")];
+    let mut server = Server::start_in(directory, &settings);
+    assert_eq!(server.post("{\"_id\":1}").status, 201);
+    proxy.set(|_| Fate::Lose);
+    // Each kind of call, several of each, the later ones while the first are stuck.
+    let mut stuck = Vec::new();
+    for _ in 0..3 {
+        for request in ["GET /data", "GET /data/1", "POST /data"] {
+            let mut connection = Connection::open(server.address);
+            let headers = "Host: test\r\nContent-Type: application/json\r\nContent-Length: 2";
+            connection.send(format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n{{}}").as_bytes());
+            stuck.push(connection);
+        }
+        thread::sleep(Duration::from_millis(300));
+    }
+    let asked = Instant::now();
+    server.signal("TERM");
+    expect_success(&mut server);
+    assert!(asked.elapsed() < Duration::from_secs(1 + 2 + 2), "{:?}", asked.elapsed());
 }
 
 #[test]

@@ -161,6 +161,21 @@ impl Inbound {
         self.refused
     }
 
+    /// Whether the kernel sends a reset when the socket is closed by whoever may close it.
+    pub(super) fn reset_when_closed(&self, reset: bool) {
+        let Some(socket) = self.socket else { return };
+        let _ = with_socket(socket, |socket| socket.set_linger(reset.then_some(Duration::ZERO)));
+    }
+
+    /// Sends the reset now, since tiny_http would first say in good order that nothing more comes. There is nothing left
+    /// to read from the connection after that, nor to linger for.
+    pub(super) fn reset(&mut self) {
+        let Some(socket) = self.socket.take() else { return };
+        self.stage = Stage::Over { unread: false };
+        // A failure means that the client is gone already.
+        let _ = with_socket(socket, |socket| rustix::net::connect_unspec(&*socket));
+    }
+
     pub(super) fn linger(&mut self) {
         let Some(socket) = self.socket else { return };
         // A failure means that the client is gone already.

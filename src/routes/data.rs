@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tiny_http::Request;
 
@@ -88,10 +89,11 @@ impl App {
         }
         match negotiation::content_type(request).as_deref() {
             Some(JSON) => {
-                let (body, _share) = self.read_body(request)?;
+                let mut deadline = deadline();
+                let (body, _share) = self.read_body(request, &mut deadline)?;
                 let documents = json::parse_documents(&body)?;
                 drop(body);
-                self.store_documents(documents)
+                self.store_documents(documents, deadline)
             }
             Some(NDJSON) => self.import(request),
             _ => Err(unsupported(
@@ -101,16 +103,19 @@ impl App {
         }
     }
 
-    /// A body, and its share of what all of them may hold.
-    fn read_body(&self, request: &mut Request) -> Result<(Vec<u8>, Option<Share<'_>>), Problem> {
+    /// A body, and its share of what all of them may hold. The time that the client takes to send it is added to
+    /// `deadline`, which is for what the server keeps the client waiting.
+    fn read_body(&self, request: &mut Request, deadline: &mut Instant) -> Result<(Vec<u8>, Option<Share<'_>>), Problem> {
         let length = request.body_length();
         if length > Some(self.max_body) {
             return Err(self.too_large());
         }
-        let share = self.share_for_body(length.unwrap_or(self.max_body))?;
+        let share = self.share_for_body(length.unwrap_or(self.max_body), *deadline)?;
+        let began = Instant::now();
         let mut body = Vec::with_capacity(length.unwrap_or(0));
         let mut limited = request.as_reader().take(self.max_body as u64 + 1);
         limited.read_to_end(&mut body).map_err(|error| guard::body_problem(&error))?;
+        *deadline += began.elapsed();
         if body.len() > self.max_body {
             return Err(self.too_large());
         }
@@ -119,7 +124,7 @@ impl App {
 
     /// Until the documents of a body are stored they take about four times its length, so large bodies wait for each
     /// other. A small one does not: there are never more of them than connections.
-    fn share_for_body(&self, length: usize) -> Result<Option<Share<'_>>, Problem> {
+    fn share_for_body(&self, length: usize, deadline: Instant) -> Result<Option<Share<'_>>, Problem> {
         if length <= SMALL_BODY {
             return Ok(None);
         }
@@ -129,7 +134,7 @@ impl App {
                  application/x-ndjson, which takes less memory.",
             )
         };
-        self.bodies.take(length, deadline()).map(Some).ok_or_else(too_many)
+        self.bodies.take(length, deadline).map(Some).ok_or_else(too_many)
     }
 
     fn too_large(&self) -> Problem {
@@ -141,13 +146,13 @@ impl App {
         Problem::new(413, detail)
     }
 
-    fn store_documents(&self, documents: Documents) -> Result<Response, Problem> {
+    fn store_documents(&self, documents: Documents, deadline: Instant) -> Result<Response, Problem> {
         let (documents, is_single) = match documents {
             Documents::One(document) => (vec![document], true),
             Documents::Many(documents) => (documents, false),
         };
         let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
-        let answers = self.db.begin_insert(documents).wait(deadline());
+        let answers = self.db.begin_insert(documents).wait(deadline);
         if is_single && let (Some(Err(refusal)), [id]) = (answers.first(), ids.as_slice()) {
             return Err(problem_of_refusal(refusal, id));
         }
