@@ -214,7 +214,9 @@ fn parse<T>(name: &str, lookup: Lookup, takes: &str, parse: impl Fn(&str) -> Opt
 fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingError> {
     let file_name = format!("{name}_FILE");
     let look_up = |name: &str| match lookup(name)? {
-        Some(text) if text.is_empty() => Err(SettingError::new(name, "it is set, but empty; set it to something or unset it")),
+        Some(text) if text.is_empty() => {
+            Err(SettingError::new(name, "it is set, but empty; set it to something or unset it"))
+        }
         found => Ok(found),
     };
     match (look_up(name)?, look_up(&file_name)?) {

@@ -209,10 +209,9 @@ fn event_line(format: Format, level: &str, message: Arguments) -> Vec<u8> {
     let message = message.to_string();
     let message = cut_to(MAX_MESSAGE, &message);
     match format {
-        Format::Json => line(format_args!(
-            "{{\"time\":\"{Time}\",\"level\":\"{level}\",\"message\":{}}}",
-            json_string(&message)
-        )),
+        Format::Json => {
+            line(format_args!("{{\"time\":\"{Time}\",\"level\":\"{level}\",\"message\":{}}}", json_string(&message)))
+        }
         Format::Text | Format::Off => line(format_args!("{Time} {level} {}", Escaped(&message))),
     }
 }

@@ -102,7 +102,8 @@ fn run() -> Result<(), SettingError> {
     let ops_limits = Limits { connections: OPS_CONNECTIONS.min(limits.connections), ..limits };
     let ops_listener = listen("OPS_PORT", config.ops_address, &ops_limits)?;
     let db = Arc::new(Db::open(&config, &metrics)?);
-    let _watch = Watch::start(&db).map_err(|error| SettingError::new("threads", format!("cannot be started: {error}")))?;
+    let _watch =
+        Watch::start(&db).map_err(|error| SettingError::new("threads", format!("cannot be started: {error}")))?;
     let app = Arc::new(App::new(&config, db.clone(), metrics.clone()));
     let ops = Arc::new(Ops { db: db.clone(), metrics, draining: AtomicBool::new(false) });
 

@@ -65,7 +65,11 @@ fn outage_of_the_database_shows_everywhere_but_in_readiness() {
         let server = Server::start_in(directory, &[("MONGODB_URI", &uri), ("SHUTDOWN_DELAY", "30s")]);
         wait_for("/readyz", || (server.ops("/readyz").status == 200).then_some(()));
         wait_for("two_tier_database_up", || is_up(&server).then_some(()));
-        if silent { mongodb.signal("STOP") } else { mongodb.kill() }
+        if silent {
+            mongodb.signal("STOP")
+        } else {
+            mongodb.kill()
+        }
         let since = Instant::now();
         // Without any traffic, and while the probe of a kubelet would go on.
         wait_for("two_tier_database_up to fall", || (!is_up(&server)).then_some(()));
@@ -83,7 +87,11 @@ fn outage_of_the_database_shows_everywhere_but_in_readiness() {
         assert_eq!(healthcheck(&server), Some(0));
         server.get("/data").problem(503);
         assert_eq!(count(&server, "cannot reach the database"), 1);
-        if silent { mongodb.signal("CONT") } else { mongodb.restart() }
+        if silent {
+            mongodb.signal("CONT")
+        } else {
+            mongodb.restart()
+        }
         wait_for("the database to be up", || is_up(&server).then_some(()));
         assert_eq!(server.ops("/readyz").text(), "ready\n");
         server.wait_for_line("can reach the database again");

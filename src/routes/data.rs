@@ -105,7 +105,11 @@ impl App {
 
     /// A body, and its share of what all of them may hold. The time that the client takes to send it is added to
     /// `deadline`, which is for what the server keeps the client waiting.
-    fn read_body(&self, request: &mut Request, deadline: &mut Instant) -> Result<(Vec<u8>, Option<Share<'_>>), Problem> {
+    fn read_body(
+        &self,
+        request: &mut Request,
+        deadline: &mut Instant,
+    ) -> Result<(Vec<u8>, Option<Share<'_>>), Problem> {
         let length = request.body_length();
         if length > Some(self.max_body) {
             return Err(self.too_large());
