@@ -176,7 +176,10 @@ fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
         assert_eq!(text.trim_start_matches('+').trim_start_matches('0'), config.limits.connections.to_string());
     }
     if let Some(text) = text("LOG_RATE") {
-        assert_eq!(text.trim_start_matches('+').trim_start_matches('0'), config.log.max_requests_per_second.to_string());
+        assert_eq!(
+            text.trim_start_matches('+').trim_start_matches('0'),
+            config.log.max_requests_per_second.to_string()
+        );
     }
     for (name, address) in [("PORT", config.address), ("OPS_PORT", config.ops_address)] {
         if let Some(text) = text(name) {
