@@ -10,7 +10,7 @@ use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
 use support::{Connection, Directory, Mongodb, Server};
 
-/// In seconds, once the whole request is there.
+/// Once the whole request is there.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 const MAX_BODY: usize = 64 * 1024;
 /// As many bodies of MAX_BODY as may be in memory at once.
@@ -47,6 +47,21 @@ fn waits_of_one_request_share_one_deadline() {
     holders.pop();
     // So it waited for the memory, and then for the database, which never answers.
     waiting.read_answer().expect("an answer").problem(503);
+    assert!(since.elapsed() < ANSWERED_WITHIN, "{:?}", since.elapsed());
+}
+
+#[test]
+fn waits_of_an_import_do_not_add_up() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let directory = Arc::new(Directory::new());
+    let uri = mongodb.uri_through(&proxy, &database_of(&directory));
+    let server = Server::start_in(directory, &[("MONGODB_URI", &uri)]);
+    assert_eq!(server.post("{}").status, 201);
+    proxy.set_for("insert", Fate::Lose);
+    // Several batches, of which two are on their way at once.
+    let since = Instant::now();
+    server.import(&"{}\n".repeat(2500)).problem(503);
     assert!(since.elapsed() < ANSWERED_WITHIN, "{:?}", since.elapsed());
 }
 

@@ -1,6 +1,7 @@
 //! An import: one document a line, of any number, in constant memory. Lines are stored in batches as they come in.
 
 use std::io::{BufRead, BufReader, Read};
+use std::time::Instant;
 
 use tiny_http::Request;
 
@@ -39,9 +40,16 @@ struct Import<'a> {
     /// Documents to be stored next.
     batch: Batch,
     /// The batch that is being stored while the next one is being read.
-    in_flight: Option<(Lines, PendingInsert<'a>)>,
+    in_flight: Option<InFlight<'a>>,
     /// Documents that are stored.
     stored: u64,
+}
+
+struct InFlight<'a> {
+    lines: Lines,
+    insert: PendingInsert<'a>,
+    /// From when the batch was handed over, not from when it is waited for: the waits for two batches do not add up.
+    deadline: Instant,
 }
 
 /// Documents, and the line and the `_id` of each.
@@ -124,7 +132,11 @@ impl Import<'_> {
     /// Begins to store the batch, and waits for the one before it.
     fn send_batch(&mut self) -> Result<(), Problem> {
         let batch = std::mem::take(&mut self.batch);
-        let next = (!batch.documents.is_empty()).then(|| (batch.lines, self.app.db.begin_insert(batch.documents)));
+        let next = (!batch.documents.is_empty()).then(|| InFlight {
+            lines: batch.lines,
+            insert: self.app.db.begin_insert(batch.documents),
+            deadline: deadline(),
+        });
         let outcome = self.await_batch();
         self.in_flight = next;
         match outcome {
@@ -138,10 +150,10 @@ impl Import<'_> {
     }
 
     fn await_batch(&mut self) -> Result<(), Problem> {
-        let Some((lines, insert)) = self.in_flight.take() else {
+        let Some(InFlight { lines, insert, deadline }) = self.in_flight.take() else {
             return Ok(());
         };
-        let answers = insert.wait(deadline());
+        let answers = insert.wait(deadline);
         let refused: Vec<(&(u64, DocumentId), &Refusal)> =
             lines.iter().zip(&answers).filter_map(|(line, answer)| Some((line, answer.as_ref().err()?))).collect();
         self.stored += (answers.len() - refused.len()) as u64;
