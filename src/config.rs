@@ -8,7 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::log::Format;
+use crate::log::{self, Format};
 use crate::server::Timeouts;
 
 /// What the environment says, checked.
@@ -27,7 +27,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_delay: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) grouping: bool,
-    pub(crate) log: Format,
+    pub(crate) log: log::Options,
 }
 
 /// Where documents are stored.
@@ -97,7 +97,7 @@ const fn secret(name: &'static str, meaning: &'static str) -> Setting {
     Setting { name, default: "", meaning, secret: true }
 }
 
-const SETTINGS: [Setting; 18] = [
+const SETTINGS: [Setting; 19] = [
     setting("HOST", "127.0.0.1", "address to listen on; :: is every address, IPv4 and IPv6"),
     setting("PORT", "8080", "port of the application; 0 lets the system choose"),
     setting("OPS_PORT", "9090", "port of /healthz, /readyz and /metrics"),
@@ -116,15 +116,15 @@ const SETTINGS: [Setting; 18] = [
     setting("SHUTDOWN_TIMEOUT", "30s", "time for requests in progress to finish after that"),
     setting("GROUPING", "on", "on: concurrent calls to the store share one; off: to compare"),
     setting("LOG", "text", "text or json: a line a request; off: only other events"),
+    setting("LOG_RATE", "1000", "lines of requests a second at most; how many are left out is said"),
 ];
 
-/// Looks a variable up; an empty one counts as not set.
+/// Looks a variable up. An empty one counts as not set, unless it is a secret.
 type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<String>, SettingError>;
 
 impl Config {
     pub(crate) fn from_environment() -> Result<Self, SettingError> {
         Self::read(&|name| match env::var(name) {
-            Ok(value) if value.is_empty() => Ok(None),
             Ok(value) => Ok(Some(value)),
             Err(VarError::NotPresent) => Ok(None),
             Err(VarError::NotUnicode(_)) => Err(SettingError::new(name, "it is not UTF-8 text")),
@@ -165,12 +165,17 @@ impl Config {
                 "off" => Some(false),
                 _ => None,
             })?,
-            log: parse("LOG", lookup, "text, json or off", |text| match text {
-                "text" => Some(Format::Text),
-                "json" => Some(Format::Json),
-                "off" => Some(Format::Off),
-                _ => None,
-            })?,
+            log: log::Options {
+                format: parse("LOG", lookup, "text, json or off", |text| match text {
+                    "text" => Some(Format::Text),
+                    "json" => Some(Format::Json),
+                    "off" => Some(Format::Off),
+                    _ => None,
+                })?,
+                max_requests_per_second: parse("LOG_RATE", lookup, "a number from 1 to 1000000", |text| {
+                    text.parse().ok().filter(|count| (1..=1_000_000).contains(count))
+                })?,
+            },
         })
     }
 }
@@ -195,7 +200,7 @@ const PORT: &str = "a port, a number from 0 to 65535";
 /// The variable's value, else its default from the table.
 fn value(name: &str, lookup: Lookup) -> Result<String, SettingError> {
     let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
-    Ok(lookup(name)?.unwrap_or_else(|| default.to_owned()))
+    Ok(lookup(name)?.filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned()))
 }
 
 fn parse<T>(name: &str, lookup: Lookup, takes: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, SettingError> {
@@ -203,10 +208,18 @@ fn parse<T>(name: &str, lookup: Lookup, takes: &str, parse: impl Fn(&str) -> Opt
     parse(&text).ok_or_else(|| SettingError::new(name, format!("{text:?} is not {takes}")))
 }
 
-/// A secret from the variable, or from the file that `NAME_FILE` names, without the newline at its end.
+/// A secret from the variable, or from the file that `NAME_FILE` names, without the newline at its end. One that is set
+/// but empty is a mistake (a variable of a script that was never filled in), and to go on without it would be to leave
+/// `/data` open, or to store documents elsewhere.
 fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingError> {
     let file_name = format!("{name}_FILE");
-    match (lookup(name)?, lookup(&file_name)?) {
+    let look_up = |name: &str| match lookup(name)? {
+        Some(text) if text.is_empty() => {
+            Err(SettingError::new(name, "it is set, but empty; set it to something or unset it"))
+        }
+        found => Ok(found),
+    };
+    match (look_up(name)?, look_up(&file_name)?) {
         (Some(_), Some(_)) => Err(SettingError::new(name, format!("{file_name} is set as well; set one of them"))),
         (Some(text), None) => Ok(Some(Secret(text))),
         (None, Some(path)) => {

@@ -9,9 +9,11 @@ mod local;
 mod mongo;
 mod page;
 mod pending;
+mod watch;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
@@ -21,7 +23,6 @@ use crate::document::{Document, DocumentId};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::queue::{self, Supervisor};
-pub(crate) use blocking::Waiting;
 use calls::{Context, Inserts, Lookups, Pages, Pings};
 use health::Health;
 use local::LocalStore;
@@ -29,6 +30,7 @@ use mongo::MongoStore;
 pub(crate) use page::{Layout, Page};
 pub(crate) use pending::Pending;
 use pending::{Parts, read, written};
+pub(crate) use watch::Watch;
 
 /// A page ends at this many bytes of BSON.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -115,6 +117,10 @@ pub(crate) struct Db {
     supervisor: Supervisor,
     writes: Arc<Health>,
     reads: Arc<Health>,
+    /// Whether it answers at all, as `Watch` finds it.
+    reach: Arc<Health>,
+    was_reached: AtomicBool,
+    metrics: Arc<Metrics>,
     /// Where the documents are, for the people who run this.
     place: String,
     /// As much of that as every client may see: no server and no directory.
@@ -142,7 +148,10 @@ impl Db {
                 (Arc::new(store), format!("the file {}", file.display()), format!("the file {}", name.display()))
             }
         };
-        Self::over(store, place, name, config.grouping, metrics)
+        // A file that was opened was reached; of a server nothing is known yet.
+        let was_reached = matches!(config.store, StoreConfig::Local { .. });
+        metrics.set_database_up(was_reached);
+        Self::over(store, place, name, config.grouping, was_reached, metrics)
             .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))
     }
 
@@ -151,6 +160,7 @@ impl Db {
         place: String,
         name: String,
         grouping: bool,
+        was_reached: bool,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         let supervisor = Supervisor::new();
@@ -164,8 +174,11 @@ impl Db {
             lookups,
             pings,
             supervisor,
-            writes: Arc::new(Health::new("write to", metrics.clone())),
-            reads: Arc::new(Health::new("read from", metrics.clone())),
+            writes: Arc::new(Health::new("write to", Some(metrics.clone()))),
+            reads: Arc::new(Health::new("read from", Some(metrics.clone()))),
+            reach: Arc::new(Health::new("reach", None)),
+            was_reached: AtomicBool::new(was_reached),
+            metrics: metrics.clone(),
             place,
             name,
         })
@@ -236,7 +249,7 @@ impl Db {
 
     /// Calls `done` with whether the database answers.
     pub(crate) fn ping(&self, done: impl FnOnce(Result<(), StoreError>) + Send + 'static) -> Pending {
-        let health = self.reads.clone();
+        let health = self.reach.clone();
         Pending::of([self.pings.begin((), move |outcome| done(read(&health, outcome)))])
     }
 

@@ -38,7 +38,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use config::{Config, SettingError};
-use db::Db;
+use db::{Db, Watch};
 use metrics::Metrics;
 use ops::Ops;
 use routes::App;
@@ -57,6 +57,13 @@ const OPS_WORKERS: usize = 2;
 const EXTRA_WORKERS: usize = 2;
 /// What clients may make the server hold, in bytes: incomplete bodies and answers on their way.
 const MAX_HELD: usize = 32 * 1024 * 1024;
+/// How long the last steps of stopping may take where requests have left less of SHUTDOWN_TIMEOUT. Together with the
+/// log's last lines they take less than 2 s.
+const LAST_STEPS: Duration = Duration::from_secs(1);
+/// How long calls to the database may go on after the last request was answered: nobody waits for them any more.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a probe or a scrape may go on after that.
+const OPS_TIMEOUT: Duration = Duration::from_millis(250);
 /// Descriptors that are not a connection's: the listeners, the store, standard streams, the database's connections.
 const OTHER_FILES: u64 = 64;
 
@@ -79,6 +86,8 @@ fn main() -> ExitCode {
             "two-tier takes --help, --version or healthcheck; its settings are environment variables",
         )),
     };
+    // What was logged before comes first, and the last lines before the end.
+    log::flush();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -91,7 +100,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), SettingError> {
     system::keep_less_memory();
     let config = Config::from_environment()?;
-    log::set_format(config.log);
+    log::start(config.log).map_err(|error| SettingError::new("LOG", format!("cannot be written: {error}")))?;
     log_panics();
     let mut signals = watch_signals()?;
     let limits = limits(&config)?;
@@ -102,6 +111,8 @@ fn run() -> Result<(), SettingError> {
     let ops_limits = Limits { connections: OPS_CONNECTIONS.min(limits.connections), workers: OPS_WORKERS, ..limits };
     let ops_listener = listen("OPS_PORT", config.ops_address)?;
     let db = Arc::new(Db::open(&config, &metrics)?);
+    let _watch =
+        Watch::start(&db).map_err(|error| SettingError::new("threads", format!("cannot be started: {error}")))?;
     let app = Arc::new(App::new(&config, db.clone(), metrics.clone()));
     let ops = Arc::new(Ops { db: db.clone(), metrics, draining: AtomicBool::new(false) });
 
@@ -125,7 +136,8 @@ fn run() -> Result<(), SettingError> {
     Ok(())
 }
 
-/// Fails /readyz first, so that no new requests are sent here, then lets the ones in progress finish.
+/// Fails /readyz first, so that no new requests are sent here, then lets the ones in progress finish. Takes no longer than
+/// SHUTDOWN_DELAY, SHUTDOWN_TIMEOUT and 2 s, whatever the database does.
 fn stop(config: &Config, server: &Server, ops_server: &Server, ops: &Ops) {
     ops.draining.store(true, Relaxed);
     server.drain();
@@ -134,7 +146,10 @@ fn stop(config: &Config, server: &Server, ops_server: &Server, ops: &Ops) {
     if !server.stop(deadline) {
         log::warning(format_args!("requests were still in progress after SHUTDOWN_TIMEOUT"));
     }
-    ops_server.stop(Instant::now() + Duration::from_secs(1));
+    let answered = Instant::now();
+    let end = deadline.min(answered + CLOSE_TIMEOUT).max(answered + LAST_STEPS);
+    ops.db.close(end);
+    ops_server.stop(Instant::now() + OPS_TIMEOUT);
     log::info(format_args!("stopped"));
 }
 
@@ -189,6 +204,7 @@ fn exit_on_next_signal(mut signals: Signals) {
     thread::spawn(move || {
         if signals.forever().next().is_some() {
             log::warning(format_args!("a second signal: ending at once"));
+            log::flush();
             std::process::exit(EXIT_IMPATIENT);
         }
     });

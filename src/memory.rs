@@ -35,17 +35,9 @@ impl Memory {
     pub(crate) fn shortage(&self) -> usize {
         self.held.load(Relaxed).saturating_sub(self.bound - self.bound / 8)
     }
-
-    pub(crate) fn held(&self) -> usize {
-        self.held.load(Relaxed)
-    }
 }
 
 impl Charge {
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     pub(crate) fn set(&mut self, bytes: usize) {
         if bytes != self.bytes {
             self.memory.held.fetch_add(bytes.wrapping_sub(self.bytes), Relaxed);

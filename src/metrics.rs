@@ -2,8 +2,10 @@
 
 use std::fmt::{Display, Write};
 use std::fs;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::log;
 
 /// Routes as the metrics name them: few and fixed, whatever clients ask for.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,7 @@ pub(crate) struct Metrics {
     calls: [[AtomicU64; OUTCOMES.len()]; CALLS.len()],
     database_errors: AtomicU64,
     database_connections: AtomicI64,
+    database_up: AtomicBool,
 }
 
 /// Counts by upper bound; the last bucket has none.
@@ -109,6 +112,7 @@ impl Metrics {
             calls: [const { [const { AtomicU64::new(0) }; OUTCOMES.len()] }; CALLS.len()],
             database_errors: AtomicU64::new(0),
             database_connections: AtomicI64::new(0),
+            database_up: AtomicBool::new(false),
         }
     }
 
@@ -122,6 +126,10 @@ impl Metrics {
 
     pub(crate) fn add_connections(&self, change: i64) {
         self.connections.fetch_add(change, Relaxed);
+    }
+
+    pub(crate) fn set_database_up(&self, is_up: bool) {
+        self.database_up.store(is_up, Relaxed);
     }
 
     pub(crate) fn add_in_flight(&self, change: i64) {
@@ -171,6 +179,7 @@ impl Metrics {
         page.describe(name, "histogram", "Requests that one query for a page answered.");
         self.readers_per_query.write(&mut page, name, "", 1.0);
         self.write_database(&mut page);
+        write_log(&mut page);
         self.write_process(&mut page);
         page.0
     }
@@ -187,6 +196,9 @@ impl Metrics {
         let name = "two_tier_database_errors_total";
         page.describe(name, "counter", "Requests that the database failed or did not answer in time.");
         page.sample(name, self.database_errors.load(Relaxed));
+        let name = "two_tier_database_up";
+        page.describe(name, "gauge", "1 if the database answered when it was last asked, every few seconds; else 0.");
+        page.sample(name, u8::from(self.database_up.load(Relaxed)));
         let name = "two_tier_database_connections";
         page.describe(name, "gauge", "Connections to MongoDB that requests can use.");
         page.sample(name, self.database_connections.load(Relaxed));
@@ -232,6 +244,18 @@ impl Metrics {
             page.sample(name, files.count());
         }
     }
+}
+
+fn write_log(page: &mut Page) {
+    let name = "two_tier_log_lines_dropped_total";
+    page.describe(
+        name,
+        "counter",
+        "Lines of the log that were not written: more than LOG_RATE, or standard error could not be written.",
+    );
+    let dropped = log::dropped();
+    page.sample(&format!("{name}{{reason=\"rate\"}}"), dropped.over_rate);
+    page.sample(&format!("{name}{{reason=\"unwritten\"}}"), dropped.unwritten);
 }
 
 /// From proc_pid_status(5), which counts in KiB.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tiny_http::Method;
 
@@ -17,8 +17,6 @@ use crate::server::service::{Exchange, Service, Step, Waker};
 
 /// The content type of the text format that /metrics is in.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// How long the database may take to answer /readyz. Kubernetes' own default for a probe is 1 s.
-const PING_TIMEOUT: Duration = Duration::from_millis(900);
 /// How long `two-tier healthcheck` waits.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -46,13 +44,18 @@ impl Ops {
         })
     }
 
+    /// A server is ready once it has reached its database, and stays so though that fails: what needs no database is
+    /// answered as before, and the rest is told why. All servers share one database, so to take those out that miss it
+    /// would leave clients with nobody to ask.
     fn readiness(&self) -> Response {
         if self.draining.load(Relaxed) {
             return Response::new(503, TEXT, "the server is shutting down\n");
         }
-        match self.db.begin_ping().wait(Instant::now() + PING_TIMEOUT) {
-            Ok(()) => Response::new(200, TEXT, "ready\n"),
-            Err(error) => Response::new(503, TEXT, format!("{error}\n")),
+        match (self.db.was_reached(), self.db.unreachable()) {
+            (true, None) => Response::new(200, TEXT, "ready\n"),
+            (true, Some(reason)) => Response::new(200, TEXT, format!("ready, but without the database: {reason}\n")),
+            (false, None) => Response::new(503, TEXT, "the database has not answered yet\n"),
+            (false, Some(reason)) => Response::new(503, TEXT, format!("not ready without the database: {reason}\n")),
         }
     }
 }

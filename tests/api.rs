@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Answer, Connection, Store};
+use support::{Answer, Connection, Store, wait_for};
 
 stores![
     the_welcome_says_the_time_in_utc_with_milliseconds,
@@ -591,5 +591,5 @@ fn the_token_is_asked_for_where_documents_are(store: Store) {
     // Nothing is behind these that one would have to protect.
     assert_eq!(server.get("/").status, 200);
     server.get("/nothing").problem(404);
-    assert_eq!(server.ops("/readyz").status, 200);
+    wait_for("/readyz", || (server.ops("/readyz").status == 200).then_some(()));
 }

@@ -55,11 +55,12 @@ done
 make_tools() {
   local root=$work/tools container applet
   mkdir -p "$root/bin" "$root/tmp"
+  chmod 1777 "$root/tmp"
   cp "$(command -v ab)" "$(command -v busybox)" "$root/bin/"
   ldd "$root/bin/ab" | grep -o '/[^ ]*' | while read -r library; do
     install -D "$(readlink -f "$library")" "$root$library"
   done
-  for applet in sh sleep wget nc pidof true; do ln -s busybox "$root/bin/$applet"; done
+  for applet in sh sleep timeout wget nc pidof true; do ln -s busybox "$root/bin/$applet"; done
   container=$(buildah from scratch)
   buildah copy --quiet "$container" "$root" / >/dev/null
   buildah config --env PATH=/bin "$container"
@@ -178,6 +179,54 @@ start_load
 scaled_out() { (($(app get deployment app --output jsonpath='{.spec.replicas}') > 2)); }
 wait_for 240 "the autoscaler adds web pods under load" scaled_out
 stop_load "growing under 50 clients"
+
+# --- An outage of the database -----------------------------------------------------------------------------------------------
+
+# not_ready: those of the pods in $work/pods that are not, but for one that the autoscaler has just taken away.
+not_ready() {
+  app get pods --selector app.kubernetes.io/name=two-tier --output jsonpath='{range .items[*]}{.metadata.name}{"|"}{.metadata.deletionTimestamp}{"|"}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' |
+    grep --fixed-strings --file "$work/pods" | grep --extended-regexp '\|\|(False|Unknown|)$'
+}
+all_ready() { ! not_ready; }
+# explained: /data says what is wrong, over HTTP/1.0. busybox's wget shows nothing but a 200.
+explained() {
+  timeout 15 kubectl --namespace two-tier-test exec client -- \
+    sh -c "printf 'GET /data HTTP/1.0\r\n\r\n' | timeout 10 nc ${service#http://} 80" >"$work/data" 2>&1 || true
+  grep -q '^HTTP/1.1 503' "$work/data" && grep -q '^Retry-After: ' "$work/data"
+}
+app get pods --selector app.kubernetes.io/name=two-tier --output jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}' >"$work/pods"
+wait_for 120 "every web pod is ready before the outage" all_ready
+# A new connection for each request, so that every pod gets some, and few enough to leave the autoscaler alone: a pod that
+# starts now does not become ready before the database is back.
+client exec client -- sh -c "
+  until [ -e /tmp/over ]; do
+    if timeout 5 wget -q -O - $service/ >/dev/null 2>&1; then echo ok; else echo failed; fi
+    sleep 0.1
+  done
+  echo over" >"$work/root" &
+load=$!
+mongo scale statefulset/mongo --replicas 0 >/dev/null
+no_database() { [[ $(mongo get pods --no-headers 2>/dev/null | wc -l) == 0 ]]; }
+wait_for 120 "the database is gone" no_database
+wait_for 30 "/data says that the database is away" explained
+outage=$SECONDS
+while ((SECONDS < outage + 40)); do
+  explained || fail "/data says so throughout: $(<"$work/data")"
+  all_ready || fail "every web pod stays ready"
+  sleep 1
+done
+pass "/data says so throughout, and every web pod stays ready"
+mongo scale statefulset/mongo --replicas 1 >/dev/null
+mongo rollout status statefulset/mongo --timeout 5m >/dev/null || fail "the database comes back after the outage"
+wait_for 30 "and with it the documents" has_document
+client exec client -- sh -c ': >/tmp/over'
+wait "$load" || true
+load=
+answered=$(grep -c '^ok$' "$work/root" || true)
+if ((answered < 100)) || grep -q '^failed$' "$work/root" || ! grep -q '^over$' "$work/root"; then
+  fail "/ answers throughout the outage: $(sort "$work/root" | uniq -c)"
+fi
+pass "/ answers throughout the outage: $answered requests, none failed"
 
 # --- Data -----------------------------------------------------------------------------------------------------------------
 

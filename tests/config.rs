@@ -38,9 +38,13 @@ const BAD: &[(&str, &[&str], &str)] = &[
     ("SHUTDOWN_TIMEOUT", &["-1s", "1d", "25000min"], A_TIME),
     ("GROUPING", &["yes", "ON", "1", "true"], "on or off"),
     ("LOG", &["JSON", "yaml", "debug", "1"], "text, json or off"),
+    ("LOG_RATE", &["0", "-1", "1000001", "many", "1e3"], "a number from 1 to 1000000"),
     ("API_TOKEN", &["two words", "ümlaut", "a\nb", " "], "visible ASCII"),
     ("MONGODB_URI", &["localhost", "http://localhost/test", "mongodb://", "mongodb://localhost"], "mongodb://"),
 ];
+
+/// Settings that are secrets, which an empty value does not unset.
+const SECRETS: [&str; 2] = ["API_TOKEN", "MONGODB_URI"];
 
 /// Settings whose values are names, which have tests of their own or take anything.
 const NAMES: [&str; 2] = ["COLLECTION", "DATA_FILE"];
@@ -99,10 +103,24 @@ fn every_setting_in_the_help_is_tested_here() {
 
 #[test]
 fn an_empty_value_is_the_default() {
-    let empty = BAD.iter().map(|(name, ..)| (*name, "")).filter(|(name, _)| !name.ends_with("PORT"));
+    let is_left_out = |name: &str| name.ends_with("PORT") || SECRETS.contains(&name);
+    let empty = BAD.iter().map(|(name, ..)| (*name, "")).filter(|(name, _)| !is_left_out(name));
     let server = Server::start(&empty.collect::<Vec<_>>());
     assert_eq!(server.get("/data").status, 200);
     assert!(server.address.ip().is_loopback());
+}
+
+#[test]
+fn secret_that_is_set_but_empty_ends_the_process() {
+    for name in ["API_TOKEN", "API_TOKEN_FILE", "MONGODB_URI", "MONGODB_URI_FILE", "MONOGODB_URI"] {
+        let line = refusal_with(&[(name, "")]);
+        assert!(line.starts_with(&format!("{name}: ")) && line.contains("empty"), "{line}");
+    }
+    // Nor does the empty one give way to the file, or to the older name.
+    let line = refusal_with(&[("API_TOKEN", ""), ("API_TOKEN_FILE", "/dev/null")]);
+    assert!(line.starts_with("API_TOKEN: "), "{line}");
+    let line = refusal_with(&[("MONGODB_URI", ""), ("MONOGODB_URI", "mongodb://localhost/test")]);
+    assert!(line.starts_with("MONGODB_URI: "), "{line}");
 }
 
 #[test]

@@ -178,11 +178,10 @@ leads() {
     _mongodb._tcp.records.two-tier.test SRV 27017:member.two-tier.test member.two-tier.test A 127.0.0.79 \
     >"$work/names" 2>&1 &
   names=$!
-  for attempt in {1..30}; do
-    # Whether it is ready makes it look for the database.
-    if grep -q serving "$work/names"; then "$engine" exec "$container" /two-tier healthcheck >/dev/null 2>&1 || true; fi
+  for attempt in {1..60}; do
+    # It looks for the database by itself.
     if grep -qxF "$2" "$work/names"; then break; fi
-    ((attempt < 30)) || fail "$1 leads to $2: $(<"$work/names")"
+    ((attempt < 60)) || fail "$1 leads to $2: $(<"$work/names")"
     sleep 0.2
   done
   "${as_root[@]}" kill "$names"

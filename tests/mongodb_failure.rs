@@ -1,6 +1,6 @@
 //! What a client of the web tier sees when the database fails, whatever way it fails: an answer within five seconds that
-//! says what is wrong, the same on /readyz, one line in the log, no password anywhere; and when the database is back,
-//! documents again within two.
+//! says what is wrong, the same on /readyz, which goes on being ready once the database was reached, one line in the log,
+//! no password anywhere; and when the database is back, documents again within two.
 
 mod support;
 
@@ -104,13 +104,29 @@ fn assert_unavailable(server: &Server, detail: &str) {
             assert!(found.contains(detail), "{what}: {found}");
         }
     }
+    let readiness = wait_for("/readyz to say so", || Some(probe(server)).filter(|answer| answer.text() != "ready\n"));
+    assert_eq!(readiness.text().lines().count(), 1, "{}", readiness.text());
+    let was_reached = readiness.text().starts_with("ready, but");
+    assert_eq!(readiness.status, if was_reached { 200 } else { 503 }, "{}", readiness.text());
+    wait_for("/readyz to say why", || probe(server).text().contains(detail).then_some(()));
+    assert_eq!(gauge(server, "two_tier_database_up"), 0);
+    assert_eq!(server.ops("/healthz").status, 200, "the process itself is well");
+    assert_no_secret(server);
+}
+
+/// What /readyz answers a probe.
+#[track_caller]
+fn probe(server: &Server) -> Answer {
     let since = Watch::start();
     let readiness = server.ops("/readyz");
     assert!(since.elapsed() < PROBED_WITHIN, "/readyz took {:?}", since.elapsed());
-    assert_eq!((readiness.status, readiness.text().lines().count()), (503, 1), "{}", readiness.text());
-    assert!(readiness.text().contains(detail), "{}", readiness.text());
-    assert_eq!(server.ops("/healthz").status, 200, "the process itself is well");
-    assert_no_secret(server);
+    readiness
+}
+
+fn gauge(server: &Server, name: &str) -> u32 {
+    let metrics = server.ops("/metrics").text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
 }
 
 /// Everything works.
@@ -119,8 +135,8 @@ fn assert_works(server: &Server) {
     for (what, answer) in ask_for_everything(server) {
         assert!(matches!(answer.status, 200 | 201 | 404), "{what}: {}", answer.text());
     }
-    let readiness = server.ops("/readyz");
-    assert_eq!(readiness.status, 200, "{}", readiness.text());
+    wait_for("/readyz to know it", || (probe(server).text() == "ready\n").then_some(()));
+    assert_eq!((probe(server).status, gauge(server, "two_tier_database_up")), (200, 1));
 }
 
 /// Everything works again, soon after now.
@@ -128,8 +144,6 @@ fn assert_works(server: &Server) {
 fn assert_back(server: &Server) {
     let since = Watch::start();
     wait_for("the first write", || (server.post("{}").status == 201).then_some(()));
-    assert!(since.elapsed() < BACK_WITHIN, "{:?}", since.elapsed());
-    wait_for("the server to be ready", || (server.ops("/readyz").status == 200).then_some(()));
     assert!(since.elapsed() < BACK_WITHIN, "{:?}", since.elapsed());
     assert_works(server);
 }
@@ -486,9 +500,7 @@ fn clients_that_hang_up_in_the_middle_of_a_read_cost_the_next_request_nothing() 
     proxy.set(|_| Fate::Pass);
     assert_back(&server);
     // As few as before: nobody's connection to the database was given up.
-    let metrics = server.ops("/metrics").text();
-    let pool: u32 =
-        metrics.lines().find_map(|line| line.strip_prefix("two_tier_database_connections ")).unwrap().parse().unwrap();
+    let pool = gauge(&server, "two_tier_database_connections");
     assert!(pool < 20, "{pool} connections");
 }
 

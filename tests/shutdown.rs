@@ -4,12 +4,15 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Connection, PATIENCE, Server, Store, wait_for};
+use support::mongodb::database_of;
+use support::proxy::{Fate, Proxy};
+use support::{Connection, Directory, Mongodb, PATIENCE, Server, Store, wait_for};
 
 stores!(no_request_that_was_let_in_goes_unanswered_under_load);
 
@@ -99,6 +102,47 @@ fn a_request_that_never_ends_is_given_up_after_shutdown_timeout() {
     dribbling.join().unwrap();
     // What was on its way into the store then is no obstacle to the next start.
     Server::start_in(server.directory(), &[]);
+}
+
+#[test]
+fn silent_database_does_not_hold_up_the_end() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    // Requests are given up after 5 s: before the end in one case, with it in the other.
+    thread::scope(|scope| {
+        for (delay, timeout) in [(0, 6), (1, 2)] {
+            scope.spawn(move || expect_end_in_time(mongodb, delay, timeout));
+        }
+    });
+}
+
+/// Stops a server whose calls to the database are stuck, and measures how long that takes. Times are in seconds.
+fn expect_end_in_time(mongodb: &Mongodb, delay: u64, timeout: u64) {
+    let proxy = Proxy::start(mongodb.port());
+    let directory = Arc::new(Directory::new());
+    let uri = mongodb.uri_through(&proxy, &database_of(&directory));
+    let [shutdown_delay, shutdown_timeout] = [delay, timeout].map(|seconds| format!("{seconds}s"));
+    let settings = [("SHUTDOWN_DELAY", shutdown_delay.as_str()), ("SHUTDOWN_TIMEOUT", &shutdown_timeout)];
+    let mut server = Server::start_in(directory, &[&[("MONGODB_URI", uri.as_str())], &settings[..]].concat());
+    assert_eq!(server.post("{\"_id\":1}").status, 201);
+    // The driver's monitor is answered, and so breaks nothing off.
+    proxy.set(|name| if matches!(name, "find" | "insert" | "ping") { Fate::Lose } else { Fate::Pass });
+    // Each kind of call, several of each, the later ones while the first are stuck.
+    let mut stuck = Vec::new();
+    for _ in 0..3 {
+        for request in ["GET /data", "GET /data/1", "POST /data"] {
+            let mut connection = Connection::open(server.address);
+            let headers = "Host: test\r\nContent-Type: application/json\r\nContent-Length: 2";
+            connection.send(format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n{{}}").as_bytes());
+            stuck.push(connection);
+        }
+        // A probe asks for the fourth kind of call, or no more than what is known.
+        server.ops("/readyz");
+    }
+    let asked = Instant::now();
+    server.signal("TERM");
+    expect_success(&mut server);
+    let most = Duration::from_secs(delay + timeout + 2);
+    assert!(asked.elapsed() < most, "{:?}, not {most:?}", asked.elapsed());
 }
 
 #[test]

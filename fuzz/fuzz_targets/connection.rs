@@ -166,7 +166,6 @@ fn note_stored(bytes: usize) {
 }
 
 fn start() -> Running {
-    log::set_format(log::Format::Off);
     // In memory, where there is such a place: every document that is stored is synced.
     let memory = Path::new("/dev/shm");
     let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -183,7 +182,7 @@ fn start() -> Running {
         shutdown_delay: Duration::ZERO,
         shutdown_timeout: A_WHILE,
         grouping: true,
-        log: log::Format::Off,
+        log: log::Options { format: log::Format::Off, max_requests_per_second: 1 },
     };
     let metrics = Arc::new(metrics::Metrics::new());
     let db = Arc::new(db::Db::open(&config, &metrics).expect("a store"));

@@ -147,6 +147,10 @@ fn is_told(settings: &BTreeMap<&str, &[u8]>) -> bool {
 }
 
 fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
+    for (name, value) in settings {
+        let is_secret = name.starts_with("API_TOKEN") || name.starts_with("MONGODB_URI");
+        assert!(!is_secret || !value.is_empty(), "{name} is set but empty, and was taken");
+    }
     let text = |name: &str| {
         let value = settings.get(name).filter(|value| !value.is_empty())?;
         Some(str::from_utf8(value).expect("what is no text is refused"))
@@ -170,6 +174,12 @@ fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
     }
     if let Some(text) = text("MAX_CONNECTIONS") {
         assert_eq!(text.trim_start_matches('+').trim_start_matches('0'), config.limits.connections.to_string());
+    }
+    if let Some(text) = text("LOG_RATE") {
+        assert_eq!(
+            text.trim_start_matches('+').trim_start_matches('0'),
+            config.log.max_requests_per_second.to_string()
+        );
     }
     for (name, address) in [("PORT", config.address), ("OPS_PORT", config.ops_address)] {
         if let Some(text) = text(name) {

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Db, Layout, Outcome, Page, PageQuery, Pending, StoreError};
-use crate::document::{Document, DocumentId};
+use super::{Db, Pending, StoreError};
 use crate::sync::Monitor;
 
 /// An answer to wait for.
-pub(crate) struct Waiting<A> {
+pub(super) struct Waiting<A> {
     answer: Arc<Monitor<Option<A>>>,
     pending: Pending,
 }
@@ -24,7 +23,7 @@ impl<A: Send + 'static> Waiting<A> {
         Self { answer, pending }
     }
 
-    pub(crate) fn wait(self, deadline: Instant) -> A {
+    pub(super) fn wait(self, deadline: Instant) -> A {
         let mut answer = self.answer.wait_while_until(self.answer.lock(), deadline, |answer| answer.is_none());
         if answer.is_none() {
             drop(answer);
@@ -42,19 +41,7 @@ impl<A: Send + 'static> Waiting<A> {
 }
 
 impl Db {
-    pub(crate) fn begin_insert(&self, documents: Vec<Document>) -> Waiting<Vec<Outcome>> {
-        Waiting::begin(|done| self.insert(documents, done))
-    }
-
-    pub(crate) fn begin_page(&self, query: PageQuery, layout: Layout) -> Waiting<Result<Arc<Page>, StoreError>> {
-        Waiting::begin(|done| self.page(query, layout, done))
-    }
-
-    pub(crate) fn begin_get(&self, id: DocumentId) -> Waiting<Result<Option<Arc<[u8]>>, StoreError>> {
-        Waiting::begin(|done| self.get(id, done))
-    }
-
-    pub(crate) fn begin_ping(&self) -> Waiting<Result<(), StoreError>> {
+    pub(super) fn begin_ping(&self) -> Waiting<Result<(), StoreError>> {
         Waiting::begin(|done| self.ping(done))
     }
 }

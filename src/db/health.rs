@@ -15,11 +15,12 @@ pub(super) struct Health {
     fails: AtomicBool,
     /// What the last failure was, while `fails`.
     reason: Mutex<Option<StoreError>>,
-    metrics: Arc<Metrics>,
+    /// Where failed requests are counted; `None` if the calls are not made for requests.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Health {
-    pub(super) fn new(action: &'static str, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(action: &'static str, metrics: Option<Arc<Metrics>>) -> Self {
         Self { action, fails: AtomicBool::new(false), reason: Mutex::new(None), metrics }
     }
 
@@ -39,7 +40,9 @@ impl Health {
             // The client's fault, not the database's.
             Err(StoreError::Unsupported(_)) => {}
             Err(error) => {
-                self.metrics.database_failed();
+                if let Some(metrics) = &self.metrics {
+                    metrics.database_failed();
+                }
                 *lock(&self.reason) = Some(error.clone());
                 if !self.fails.swap(true, Relaxed) {
                     log::error(format_args!("cannot {} the database: {error}", self.action));

@@ -53,8 +53,8 @@ pub(super) trait Transport {
     fn send(&mut self, bytes: &[u8], more: bool) -> io::Result<usize>;
     /// Nothing more will be sent.
     fn end_sending(&mut self);
-    /// The end shall look like a failure to the client, not like the end of an answer.
-    fn reset(&mut self);
+    /// Whether the end, whatever brings it about, looks like a failure to the client, and not like the end of an answer.
+    fn reset_at_end(&mut self, reset: bool);
 }
 
 /// What a connection must know of the rest of the server when it is driven.
@@ -137,6 +137,7 @@ struct Answering {
     rest: Option<BodyReader>,
     /// The connection can carry another request.
     goes_on: bool,
+    /// The answer ends where the connection does (HTTP/1.0), so that one which is broken off must not end in good order.
     streams_until_close: bool,
 }
 
@@ -316,11 +317,14 @@ impl Connection {
 
     fn send_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
         let mut sent_now = 0;
+        if answering.streams_until_close {
+            socket.reset_at_end(true);
+        }
         loop {
             let Answering { output, pace, .. } = &mut *answering;
             match output.next() {
                 Next::Done => break,
-                Next::Broken => return self.break_off(answering, socket),
+                Next::Broken => return self.break_off(answering),
                 Next::Wait(until) if turn.now >= until => output.give_up(),
                 Next::Wait(until) => {
                     pace.restart(turn.now);
@@ -339,25 +343,22 @@ impl Connection {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if turn.evict || pace.is_too_slow(turn.now) {
-                            return self.break_off(answering, socket);
+                            return self.break_off(answering);
                         }
                         let until = pace.deadline();
                         return self.park_in(State::Answer(answering), Wait::Writable(until));
                     }
                     // The client is gone.
-                    Err(_) => return self.break_off(answering, socket),
+                    Err(_) => return self.break_off(answering),
                 },
             }
         }
         self.end_answer(answering, socket, turn)
     }
 
-    /// The client sees that its answer is not whole: a chunked one by the missing last chunk, one of a known length by its
-    /// length, but one that ends with the connection only by a reset.
-    fn break_off(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport) -> Flow {
-        if answering.streams_until_close {
-            socket.reset();
-        }
+    /// The client sees that its answer is not whole: by the missing last chunk, by the length that was announced, or by a
+    /// reset.
+    fn break_off(&mut self, mut answering: Box<Answering>) -> Flow {
         answering.exchange.bytes = answering.output.body_sent();
         self.park_in(State::Closed, Wait::Nothing)
     }
@@ -365,6 +366,9 @@ impl Connection {
     fn end_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
         answering.exchange.bytes = answering.output.body_sent();
         answering.exchange.is_complete = true;
+        if answering.streams_until_close {
+            socket.reset_at_end(false);
+        }
         let (rest, goes_on) = (answering.rest.take(), answering.goes_on);
         // The log and the metrics are told before the next request begins.
         drop(answering);

@@ -39,8 +39,9 @@ impl Transport for Socket {
         let _ = shutdown(&self.0, Shutdown::Write);
     }
 
-    fn reset(&mut self) {
-        // With no time to linger, the close is an abort (tcp(7), SO_LINGER in socket(7)).
-        let _ = sockopt::set_socket_linger(&self.0, Some(Duration::ZERO));
+    fn reset_at_end(&mut self, reset: bool) {
+        // With no time to linger, a close is an abort (socket(7), SO_LINGER). It fails only where there is no connection any
+        // more.
+        let _ = sockopt::set_socket_linger(&self.0, reset.then_some(Duration::ZERO));
     }
 }
