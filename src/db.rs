@@ -11,7 +11,6 @@ mod page;
 mod pending;
 mod watch;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -21,13 +20,14 @@ use bson::RawDocumentBuf;
 use crate::config::{Config, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
 use crate::log;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::queue::{self, Supervisor};
 use calls::{Context, Inserts, Lookups, Pages, Pings};
 use health::Health;
 use local::LocalStore;
 use mongo::MongoStore;
-pub(crate) use page::{Layout, Page};
+pub(crate) use page::{Layout, Page, Text};
 pub(crate) use pending::Pending;
 use pending::{Parts, read, written};
 pub(crate) use watch::Watch;
@@ -128,7 +128,7 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, SettingError> {
+    pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>, memory: &Arc<Memory>) -> Result<Self, SettingError> {
         let (store, place, name): (Arc<dyn Store>, String, String) = match &config.store {
             StoreConfig::Mongo { setting, uri, collection } => {
                 let store = MongoStore::new(uri, collection, metrics.clone())
@@ -151,23 +151,19 @@ impl Db {
         // A file that was opened was reached; of a server nothing is known yet.
         let was_reached = matches!(config.store, StoreConfig::Local { .. });
         metrics.set_database_up(was_reached);
-        Self::over(store, place, name, config.grouping, was_reached, metrics)
-            .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))
-    }
-
-    fn over(
-        store: Arc<dyn Store>,
-        place: String,
-        name: String,
-        grouping: bool,
-        was_reached: bool,
-        metrics: &Arc<Metrics>,
-    ) -> io::Result<Self> {
         let supervisor = Supervisor::new();
-        let context = Context { store, metrics: metrics.clone(), supervisor: &supervisor, grouping };
+        let context = Context {
+            store,
+            metrics: metrics.clone(),
+            memory: memory.clone(),
+            supervisor: &supervisor,
+            grouping: config.grouping,
+        };
         let (inserts, pages) = (context.inserts(), context.pages());
         let (lookups, pings) = (context.lookups(), context.pings());
-        supervisor.start(vec![inserts.supervised(), pages.supervised(), lookups.supervised(), pings.supervised()])?;
+        supervisor
+            .start(vec![inserts.supervised(), pages.supervised(), lookups.supervised(), pings.supervised()])
+            .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))?;
         Ok(Self {
             inserts,
             pages,
@@ -241,7 +237,7 @@ impl Db {
     pub(crate) fn get(
         &self,
         id: DocumentId,
-        done: impl FnOnce(Result<Option<Arc<[u8]>>, StoreError>) + Send + 'static,
+        done: impl FnOnce(Result<Option<Arc<Text>>, StoreError>) + Send + 'static,
     ) -> Pending {
         let health = self.reads.clone();
         Pending::of([self.lookups.begin(id, move |outcome| done(read(&health, outcome)))])

@@ -73,6 +73,14 @@ impl Piece {
             Piece::Shared(_) => 0,
         }
     }
+
+    /// Bytes for each of those that share it.
+    pub(crate) fn share(&self) -> usize {
+        match self {
+            Piece::Owned(_) => 0,
+            Piece::Shared(text) => (**text).as_ref().len() / Arc::strong_count(text),
+        }
+    }
 }
 
 impl Default for Piece {

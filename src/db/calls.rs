@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::page::{Layout, Page, write_alone, write_page};
+use bson::RawDocumentBuf;
+
+use super::page::{Layout, Page, Text, write_alone, write_page};
 use super::{Answers, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
+use crate::memory::Memory;
 use crate::metrics::{Call, Metrics};
 use crate::queue::{Batches, MAX_THREADS, Questions, Queue, Supervisor, Threads, Weigh};
 
@@ -27,12 +30,13 @@ pub(super) type Lookups = Queue<Questions<DocumentId, Lookup>>;
 pub(super) type Pings = Queue<Questions<(), Result<(), StoreError>>>;
 
 /// One document as Extended JSON, if there is one.
-pub(super) type Lookup = Result<Option<Arc<[u8]>>, StoreError>;
+pub(super) type Lookup = Result<Option<Arc<Text>>, StoreError>;
 
 /// What all calls need.
 pub(super) struct Context<'a> {
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) memory: Arc<Memory>,
     pub(super) supervisor: &'a Supervisor,
     pub(super) grouping: bool,
 }
@@ -61,12 +65,12 @@ impl Context<'_> {
     }
 
     pub(super) fn pages(&self) -> Pages {
-        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let (store, metrics, memory) = (self.store.clone(), self.metrics.clone(), self.memory.clone());
         let run = move |requests: Vec<(PageQuery, Layout)>, readers| {
             metrics.query_called(readers);
             let page = |(query, layout): &(PageQuery, Layout)| {
                 let batch = metrics.counted(Call::Page, store.page(query))?;
-                Ok(Arc::new(write_page(&batch, *layout)?))
+                Ok(Arc::new(write_page(&batch, *layout, &memory)?))
             };
             requests.iter().map(page).collect()
         };
@@ -75,10 +79,13 @@ impl Context<'_> {
     }
 
     pub(super) fn lookups(&self) -> Lookups {
-        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let (store, metrics, memory) = (self.store.clone(), self.metrics.clone(), self.memory.clone());
         let run = move |ids: Vec<DocumentId>, _| match metrics.counted(Call::Lookup, store.get(&ids)) {
             Ok(documents) => {
-                documents.iter().map(|document| document.as_deref().map(write_alone).transpose()).collect()
+                let write = |document: Option<RawDocumentBuf>| {
+                    document.map(|document| write_alone(&document, &memory)).transpose()
+                };
+                documents.into_iter().map(write).collect()
             }
             Err(error) => vec![Err(error); ids.len()],
         };

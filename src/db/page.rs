@@ -7,11 +7,30 @@ use bson::RawDocument;
 use super::{Batch, StoreError};
 use crate::document::DocumentId;
 use crate::json;
+use crate::memory::{Charge, Memory};
 
-/// Documents as Extended JSON, ready to be sent.
-#[derive(Debug)]
+/// Extended JSON, ready to be sent. It counts as held for as long as any answer has it, once.
+pub(crate) struct Text {
+    bytes: Box<[u8]>,
+    _charge: Charge,
+}
+
+impl Text {
+    fn new(bytes: Vec<u8>, memory: &Arc<Memory>) -> Self {
+        let charge = memory.charge(bytes.len());
+        Self { bytes: bytes.into_boxed_slice(), _charge: charge }
+    }
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Documents as Extended JSON.
 pub(crate) struct Page {
-    pub(crate) text: Arc<[u8]>,
+    text: Text,
     pub(crate) documents: usize,
     /// Where the next page begins; none behind the last document.
     pub(crate) next: Option<DocumentId>,
@@ -19,7 +38,7 @@ pub(crate) struct Page {
 
 impl AsRef<[u8]> for Page {
     fn as_ref(&self) -> &[u8] {
-        &self.text
+        self.text.as_ref()
     }
 }
 
@@ -33,15 +52,15 @@ pub(crate) enum Layout {
 }
 
 /// Writes a document as a text of its own.
-pub(super) fn write_alone(document: &RawDocument) -> Result<Arc<[u8]>, StoreError> {
+pub(super) fn write_alone(document: &RawDocument, memory: &Arc<Memory>) -> Result<Arc<Text>, StoreError> {
     let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
     write_document(document, &mut text)?;
     text.push(b'\n');
-    Ok(text.into())
+    Ok(Arc::new(Text::new(text, memory)))
 }
 
 /// Writes a batch as text, from raw BSON without a tree in between.
-pub(super) fn write_page(batch: &Batch, layout: Layout) -> Result<Page, StoreError> {
+pub(super) fn write_page(batch: &Batch, layout: Layout, memory: &Arc<Memory>) -> Result<Page, StoreError> {
     let mut text = Vec::with_capacity(batch.documents.len() * 3 / 2 + 16);
     let mut documents = 0;
     let mut last = None;
@@ -67,7 +86,7 @@ pub(super) fn write_page(batch: &Batch, layout: Layout) -> Result<Page, StoreErr
         Some(document) if batch.more => Some(id_of(document)?),
         _ => None,
     };
-    Ok(Page { text: text.into(), documents, next })
+    Ok(Page { text: Text::new(text, memory), documents, next })
 }
 
 /// The first of `documents`, and what is behind it.

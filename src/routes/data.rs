@@ -7,7 +7,7 @@ use super::import::Import;
 use super::reply::{Reply, StoreCall};
 use super::target::{Target, decode_id, encode_id};
 use super::{App, negotiation};
-use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal, StoreError};
+use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal, StoreError, Text};
 use crate::document::{Document, DocumentId};
 use crate::http::body::BodyError;
 use crate::http::request::Request;
@@ -82,9 +82,9 @@ impl App {
     pub(super) fn get(&self, segment: &str, waker: &Waker) -> Result<Step, Problem> {
         let id = decode_id(segment)?;
         let (db, waker) = (self.db.clone(), waker.clone());
-        let then = |document: Result<Option<Arc<[u8]>>, StoreError>| {
+        let then = |document: Result<Option<Arc<Text>>, StoreError>| {
             Step::Respond(match document {
-                Ok(Some(text)) => Response::new(200, JSON, Arc::new(text)),
+                Ok(Some(text)) => Response::new(200, JSON, text),
                 Ok(None) => Problem::new(404, "There is no document with this _id.").into(),
                 Err(error) => Problem::from(error).into(),
             })

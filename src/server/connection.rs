@@ -204,6 +204,14 @@ impl Connection {
             }
     }
 
+    /// Bytes of memory that it holds together with others, for each of them.
+    pub(super) fn share(&self) -> usize {
+        match &self.state {
+            State::Answer(answering) => answering.output.share(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn moved(&self) -> u64 {
         self.moved
     }

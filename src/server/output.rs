@@ -107,6 +107,11 @@ impl Output {
         self.head.capacity() + self.piece.held()
     }
 
+    /// Bytes of what it holds together with others, for each of them.
+    pub(super) fn share(&self) -> usize {
+        self.piece.share()
+    }
+
     fn length(&self) -> usize {
         self.head.len() + self.piece.bytes().len() + self.tail.len()
     }

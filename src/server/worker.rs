@@ -133,7 +133,7 @@ impl Shared {
         if notes.held == 0 {
             notes.held_since = now;
         }
-        notes.held = held;
+        notes.held = held + seat.connection.share();
         notes.is_exempt &= held > 0;
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
