@@ -41,6 +41,8 @@ pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the store has for a request once its body is there. The answer is out within 5 s; the rest is for its way.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+/// The most that is received in one turn of what takes work, before it is somebody else's turn, in bytes.
+const MAX_TAKEN_AT_ONCE: usize = 64 * 1024;
 /// The most of an answer that is sent before it is somebody else's turn, in bytes.
 const MAX_SENT_AT_ONCE: usize = 1024 * 1024;
 
@@ -109,7 +111,7 @@ pub(super) struct Connection {
     retires: Instant,
     /// Bytes in both directions since it was opened.
     moved: u64,
-    /// Bytes of a body in this turn.
+    /// Bytes of a body, or of what is thrown away, in this turn.
     taken: usize,
 }
 
@@ -187,7 +189,8 @@ impl Connection {
     pub(super) fn idle_since(&self) -> Option<Instant> {
         match &self.state {
             State::Head(head) if self.is_idle() => Some(head.since()),
-            State::Discard(..) | State::Closing { .. } => Some(self.opened),
+            State::Discard(_, pace) => Some(pace.since()),
+            State::Closing { until } => until.checked_sub(LINGER),
             _ => None,
         }
     }
@@ -396,11 +399,19 @@ impl Connection {
 
     fn linger(&mut self, until: Instant, socket: &mut dyn Transport, turn: &Turn) -> Flow {
         self.input.consume(self.input.unread().len());
+        let is_unwanted = turn.end_if_idle && turn.now + LINGER >= until + SHORT_IDLE;
         match self.receive(socket) {
             Ok(0) => self.park_in(State::Closed, Wait::Nothing),
-            Ok(_) if turn.now < until => self.go_on_in(State::Closing { until }),
+            Ok(count) if turn.now < until => {
+                // The time is that of the turn: whoever sends without a pause would otherwise never see it end.
+                self.taken += count;
+                match self.taken < MAX_TAKEN_AT_ONCE {
+                    true => self.go_on_in(State::Closing { until }),
+                    false => self.park_in(State::Closing { until }, Wait::ShortTurn),
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.go_on_in(State::Closing { until }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && turn.now < until => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && turn.now < until && !is_unwanted => {
                 self.park_in(State::Closing { until }, Wait::Readable(until))
             }
             _ => self.park_in(State::Closed, Wait::Nothing),

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::{Connection, Flow, State, Transport, Turn, Wait, failed, protect};
+use super::{Connection, Flow, MAX_TAKEN_AT_ONCE, State, Transport, Turn, Wait, failed, protect};
 use crate::http::body::{BodyError, BodyReader};
 use crate::server::exchange::InFlight;
 use crate::server::pace::Pace;
@@ -13,8 +13,6 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const LARGE_BODY: usize = 64 * 1024;
 /// What a body may bring although memory is short, in bytes: small ones never wait for it.
 const SMALL_BODY: usize = 16 * 1024;
-/// The most of an import that is taken before it is somebody else's turn, in bytes.
-const MAX_TAKEN_AT_ONCE: usize = 64 * 1024;
 
 pub(super) struct Receiving {
     body: BodyReader,
