@@ -369,6 +369,7 @@ impl Connection {
         answering.exchange.bytes = answering.output.body_sent();
         answering.exchange.is_complete = true;
         let (rest, goes_on) = (answering.rest.take(), answering.goes_on);
+        let is_last = !answering.exchange.keep_alive();
         // The log and the metrics are told before the next request begins.
         drop(answering);
         match rest {
@@ -376,19 +377,22 @@ impl Connection {
                 self.go_on_in(State::Discard(body, Pace::new(turn.timeouts.body, turn.now)))
             }
             Some(_) if goes_on => {
-                self.state = State::Head(ReadingHead::new(turn.now));
-                if !self.input.is_empty() {
-                    // One request a turn, so that pipelining neither hangs nor hogs.
-                    Flow::Park(Wait::ShortTurn)
-                } else {
-                    Flow::Park(Wait::Readable(turn.now + turn.timeouts.idle))
-                }
+                self.await_request(turn)
             }
-            Some(body) if body.is_complete() && self.input.is_empty() => {
+            // Where the server is what ends the connection, the next request may be on its way, and closing the socket
+            // on it would take the answer back.
+            Some(body) if is_last && body.is_complete() && self.input.is_empty() => {
                 self.park_in(State::Closed, Wait::Nothing)
             }
             _ => self.close(socket, turn),
         }
+    }
+
+    /// One request a turn, so that pipelining neither hangs nor hogs.
+    fn await_request(&mut self, turn: &Turn) -> Flow {
+        let is_here = !self.input.is_empty();
+        let wait = if is_here { Wait::ShortTurn } else { Wait::Readable(turn.now + turn.timeouts.idle) };
+        self.park_in(State::Head(ReadingHead::new(turn.now)), wait)
     }
 
     /// The last answer is out.

@@ -123,7 +123,7 @@ impl Connection {
         turn: &Turn,
     ) -> Flow {
         if body.is_complete() {
-            return self.go_on_in(State::Head(ReadingHead::new(turn.now)));
+            return self.await_request(turn);
         }
         if !self.input.is_empty() {
             return match body.take(self.input.unread()) {
