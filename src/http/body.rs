@@ -91,8 +91,8 @@ impl From<BodyError> for Problem {
             BodyError::Cut => Problem::new(400, "The connection was closed in the middle of the request's body."),
             BodyError::Evicted => Problem::new(
                 503,
-                "The server is short of memory for all the large bodies that arrive at once, and this one made the \
-                 least progress. Nothing of it was stored. Send it again later.",
+                "The server is short of memory for all that arrives at once, and this request made the least progress. \
+                 Send it again later.",
             )
             .with_header("Retry-After", "1"),
             BodyError::Stopped => {

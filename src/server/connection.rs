@@ -342,13 +342,13 @@ impl Connection {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if turn.evict || pace.is_too_slow(turn.now) {
-                            return self.break_off(answering, socket);
+                            return self.abort(answering, socket);
                         }
                         let until = pace.deadline();
                         return self.park_in(State::Answer(answering), Wait::Writable(until));
                     }
                     // The client is gone.
-                    Err(_) => return self.break_off(answering, socket),
+                    Err(_) => return self.abort(answering, socket),
                 },
             }
         }
@@ -363,6 +363,12 @@ impl Connection {
         }
         answering.exchange.bytes = answering.output.body_sent();
         self.park_in(State::Closed, Wait::Nothing)
+    }
+
+    /// The client does not take its answer. The kernel would keep what it holds of it for minutes more.
+    fn abort(&mut self, answering: Box<Answering>, socket: &mut dyn Transport) -> Flow {
+        socket.reset();
+        self.break_off(answering, socket)
     }
 
     fn end_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {

@@ -128,11 +128,16 @@ impl Connection {
                 self.go_on_in(State::Body(exchange, receiving))
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Body(exchange, receiving)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !receiving.pace.is_too_slow(turn.now) => {
+            Err(error)
+                if error.kind() == ErrorKind::WouldBlock && !turn.evict && !receiving.pace.is_too_slow(turn.now) =>
+            {
                 let until = receiving.pace.deadline();
                 self.park_in(State::Body(exchange, receiving), Wait::Writable(until))
             }
-            Err(_) => self.park_in(State::Closed, Wait::Nothing),
+            Err(_) => {
+                socket.reset();
+                self.park_in(State::Closed, Wait::Nothing)
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use super::{Connection, Flow, SHORT_IDLE, State, Transport, Turn, Wait, failed, protect};
-use crate::http::body::BodyReader;
+use crate::http::body::{BodyError, BodyReader};
 use crate::http::head::{self, Head, MAX_HEAD};
 use crate::response::Problem;
 use crate::server::exchange::InFlight;
@@ -83,6 +83,8 @@ impl Connection {
                     self.park_in(State::Closed, Wait::Nothing)
                 } else if turn.now >= until {
                     self.refuse_slow_head(turn)
+                } else if turn.evict && !was_idle {
+                    self.refuse(BodyError::Evicted.into(), turn)
                 } else {
                     self.park_in(State::Head(head), Wait::Readable(until))
                 }
