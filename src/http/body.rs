@@ -51,6 +51,11 @@ impl BodyReader {
         }
     }
 
+    /// Its length was announced.
+    pub(crate) fn has_length(&self) -> bool {
+        matches!(self.left, Left::Bytes(_))
+    }
+
     /// How many bytes of data are known to come still: all that a length announced, or the rest of a chunk.
     pub(crate) fn announced(&self) -> u64 {
         match &self.left {

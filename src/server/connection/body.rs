@@ -60,9 +60,10 @@ impl Receiving {
                 if (bytes.len() + data).saturating_add(announced) > *limit {
                     return Err(BodyError::TooLarge);
                 }
-                // Doubled as it comes, but not beyond what was announced.
+                // Doubled as it comes, but not beyond what can come still.
                 if bytes.capacity() - bytes.len() < data {
-                    bytes.reserve_exact(bytes.len().max(data).min(data.saturating_add(announced)));
+                    let most = if self.body.has_length() { data + announced } else { *limit - bytes.len() };
+                    bytes.reserve_exact(bytes.len().max(data).min(most));
                 }
                 bytes.extend_from_slice(piece);
             }
