@@ -37,6 +37,8 @@ use head::ReadingHead;
 
 /// How long a connection may be idle whatever others need: a request may be on its way.
 pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);
+/// How long after that its answer may take, where it is on its way from one thread to another.
+const GIVE_UP_WITHIN: Duration = Duration::from_millis(500);
 /// How long a closing connection takes in what the client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the store has for a request once its body is there. The answer is out within 5 s; the rest is for its way.
@@ -266,9 +268,9 @@ impl Connection {
                 });
                 match step {
                     Some(Some(step)) => self.follow(step, exchange, rest, turn),
-                    Some(None) if !is_late => {
-                        let asking = Asking::Underway { call, until };
-                        self.park_in(State::Store(exchange, rest, asking), Wait::Store(until))
+                    Some(None) if turn.now < until + GIVE_UP_WITHIN => {
+                        let wait = Wait::Store(if is_late { until + GIVE_UP_WITHIN } else { until });
+                        self.park_in(State::Store(exchange, rest, Asking::Underway { call, until }), wait)
                     }
                     Some(None) | None => self.answer_last(failed(), exchange, turn),
                 }
@@ -318,13 +320,20 @@ impl Connection {
     }
 
     fn send_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
-        let mut sent_now = 0;
+        let (mut sent_now, mut has_given_up) = (0, false);
         loop {
             let Answering { output, pace, .. } = &mut *answering;
             match output.next() {
                 Next::Done => break,
                 Next::Broken => return self.break_off(answering, socket),
-                Next::Wait(until) if turn.now >= until => output.give_up(),
+                Next::Wait(until) if turn.now >= until + GIVE_UP_WITHIN => return self.break_off(answering, socket),
+                Next::Wait(until) if turn.now >= until && !has_given_up => {
+                    output.give_up();
+                    has_given_up = true;
+                }
+                Next::Wait(until) if turn.now >= until => {
+                    return self.park_in(State::Answer(answering), Wait::Store(until + GIVE_UP_WITHIN));
+                }
                 Next::Wait(until) => {
                     pace.restart(turn.now);
                     return self.park_in(State::Answer(answering), Wait::Store(until));
@@ -430,7 +439,7 @@ impl Connection {
 }
 
 /// Runs code of the service. A panic has been logged by the hook and costs this request only.
-fn protect<T>(action: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn protect<T>(action: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(action)).ok()
 }
 

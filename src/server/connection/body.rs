@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::{Connection, Flow, MAX_TAKEN_AT_ONCE, State, Transport, Turn, Wait, failed, protect};
+use super::{Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, State, Transport, Turn, Wait, failed, protect};
 use crate::http::body::{BodyError, BodyReader};
 use crate::server::exchange::InFlight;
 use crate::server::pace::Pace;
@@ -93,21 +93,25 @@ impl Connection {
             return self.send_interim(exchange, receiving, socket, turn);
         }
         if let Sink::Import(import) = &mut receiving.sink {
-            match protect(|| import.poll()) {
-                Some(ImportState::Data) => {}
-                Some(ImportState::Store { until }) if turn.now >= until => {
+            let mut state = protect(|| import.poll());
+            if matches!(state, Some(ImportState::Store { until }) if turn.now >= until) {
+                state = protect(|| {
                     import.give_up();
-                    return self.go_on_in(State::Body(exchange, receiving));
-                }
-                Some(ImportState::Store { until }) => {
+                    import.poll()
+                });
+            }
+            match state {
+                Some(ImportState::Data) => {}
+                Some(ImportState::Store { until }) if turn.now < until + GIVE_UP_WITHIN => {
                     receiving.pace.restart(turn.now);
+                    let until = if turn.now < until { until } else { until + GIVE_UP_WITHIN };
                     return self.park_in(State::Body(exchange, receiving), Wait::Store(until));
                 }
                 Some(ImportState::Done(response)) if receiving.is_broken => {
                     return self.answer_last(response, exchange, turn);
                 }
                 Some(ImportState::Done(response)) => return self.answer(response, exchange, receiving.body, turn),
-                None => return self.answer_last(failed(), exchange, turn),
+                Some(ImportState::Store { .. }) | None => return self.answer_last(failed(), exchange, turn),
             }
         }
         if receiving.body.is_complete() {
@@ -151,12 +155,13 @@ impl Connection {
         turn: &Turn,
     ) -> Flow {
         if !self.input.is_empty() {
-            return match receiving.take(self.input.unread()) {
-                Ok(count) => {
+            return match protect(|| receiving.take(self.input.unread())) {
+                Some(Ok(count)) => {
                     self.input.consume(count);
                     self.go_on_in(State::Body(exchange, receiving))
                 }
-                Err(error) => self.break_body(error, exchange, receiving, turn),
+                None => self.answer_last(failed(), exchange, turn),
+                Some(Err(error)) => self.break_body(error, exchange, receiving, turn),
             };
         }
         if turn.evict {
@@ -205,10 +210,10 @@ impl Connection {
                 Some(step) => self.follow(step, exchange, receiving.body, turn),
                 None => self.answer_last(failed(), exchange, turn),
             },
-            Sink::Import(ref mut import) => {
-                import.end(Ok(()));
-                self.go_on_in(State::Body(exchange, receiving))
-            }
+            Sink::Import(ref mut import) => match protect(|| import.end(Ok(()))) {
+                Some(()) => self.go_on_in(State::Body(exchange, receiving)),
+                None => self.answer_last(failed(), exchange, turn),
+            },
         }
     }
 
@@ -225,11 +230,13 @@ impl Connection {
                 Some(Step::Respond(response)) => self.answer_last(response, exchange, turn),
                 _ => self.answer_last(failed(), exchange, turn),
             },
-            Sink::Import(ref mut import) => {
-                import.end(Err(error));
-                receiving.is_broken = true;
-                self.go_on_in(State::Body(exchange, receiving))
-            }
+            Sink::Import(ref mut import) => match protect(|| import.end(Err(error))) {
+                Some(()) => {
+                    receiving.is_broken = true;
+                    self.go_on_in(State::Body(exchange, receiving))
+                }
+                None => self.answer_last(failed(), exchange, turn),
+            },
         }
     }
 }
