@@ -51,6 +51,11 @@ impl BodyReader {
         }
     }
 
+    /// Its length was announced.
+    pub(crate) fn has_length(&self) -> bool {
+        matches!(self.left, Left::Bytes(_))
+    }
+
     /// How many bytes of data are known to come still: all that a length announced, or the rest of a chunk.
     pub(crate) fn announced(&self) -> u64 {
         match &self.left {
@@ -99,8 +104,8 @@ impl From<BodyError> for Problem {
             BodyError::Cut => Problem::new(400, "The connection was closed in the middle of the request's body."),
             BodyError::Evicted => Problem::new(
                 503,
-                "The server is short of memory for all the large bodies that arrive at once, and this one made the \
-                 least progress. Nothing of it was stored. Send it again later.",
+                "The server is short of memory for all that arrives at once, and this request made the least progress. \
+                 Send it again later.",
             )
             .with_header("Retry-After", "1"),
             BodyError::Stopped => {

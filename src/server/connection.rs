@@ -37,10 +37,14 @@ use head::ReadingHead;
 
 /// How long a connection may be idle whatever others need: a request may be on its way.
 pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);
+/// How long after that its answer may take, where it is on its way from one thread to another.
+const GIVE_UP_WITHIN: Duration = Duration::from_millis(500);
 /// How long a closing connection takes in what the client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the store has for a request once its body is there. The answer is out within 5 s; the rest is for its way.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+/// The most that is received in one turn of what takes work, before it is somebody else's turn, in bytes.
+const MAX_TAKEN_AT_ONCE: usize = 64 * 1024;
 /// The most of an answer that is sent before it is somebody else's turn, in bytes.
 const MAX_SENT_AT_ONCE: usize = 1024 * 1024;
 
@@ -109,7 +113,7 @@ pub(super) struct Connection {
     retires: Instant,
     /// Bytes in both directions since it was opened.
     moved: u64,
-    /// Bytes of a body in this turn.
+    /// Bytes of a body, or of what is thrown away, in this turn.
     taken: usize,
 }
 
@@ -188,7 +192,8 @@ impl Connection {
     pub(super) fn idle_since(&self) -> Option<Instant> {
         match &self.state {
             State::Head(head) if self.is_idle() => Some(head.since()),
-            State::Discard(..) | State::Closing { .. } => Some(self.opened),
+            State::Discard(_, pace) => Some(pace.since()),
+            State::Closing { until } => until.checked_sub(LINGER),
             _ => None,
         }
     }
@@ -272,9 +277,9 @@ impl Connection {
                 });
                 match step {
                     Some(Some(step)) => self.follow(step, exchange, rest, turn),
-                    Some(None) if !is_late => {
-                        let asking = Asking::Underway { call, until };
-                        self.park_in(State::Store(exchange, rest, asking), Wait::Store(until))
+                    Some(None) if turn.now < until + GIVE_UP_WITHIN => {
+                        let wait = Wait::Store(if is_late { until + GIVE_UP_WITHIN } else { until });
+                        self.park_in(State::Store(exchange, rest, Asking::Underway { call, until }), wait)
                     }
                     Some(None) | None => self.answer_last(failed(), exchange, turn),
                 }
@@ -324,7 +329,7 @@ impl Connection {
     }
 
     fn send_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
-        let mut sent_now = 0;
+        let (mut sent_now, mut has_given_up) = (0, false);
         if answering.streams_until_close {
             socket.reset_at_end(true);
         }
@@ -333,7 +338,14 @@ impl Connection {
             match output.next() {
                 Next::Done => break,
                 Next::Broken => return self.break_off(answering),
-                Next::Wait(until) if turn.now >= until => output.give_up(),
+                Next::Wait(until) if turn.now >= until + GIVE_UP_WITHIN => return self.break_off(answering),
+                Next::Wait(until) if turn.now >= until && !has_given_up => {
+                    output.give_up();
+                    has_given_up = true;
+                }
+                Next::Wait(until) if turn.now >= until => {
+                    return self.park_in(State::Answer(answering), Wait::Store(until + GIVE_UP_WITHIN));
+                }
                 Next::Wait(until) => {
                     pace.restart(turn.now);
                     return self.park_in(State::Answer(answering), Wait::Store(until));
@@ -351,13 +363,13 @@ impl Connection {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if turn.evict || pace.is_too_slow(turn.now) {
-                            return self.break_off(answering);
+                            return self.abort(answering, socket);
                         }
                         let until = pace.deadline();
                         return self.park_in(State::Answer(answering), Wait::Writable(until));
                     }
                     // The client is gone.
-                    Err(_) => return self.break_off(answering),
+                    Err(_) => return self.abort(answering, socket),
                 },
             }
         }
@@ -371,6 +383,12 @@ impl Connection {
         self.park_in(State::Closed, Wait::Nothing)
     }
 
+    /// The client does not take its answer. The kernel would keep what it holds of it for minutes more.
+    fn abort(&mut self, answering: Box<Answering>, socket: &mut dyn Transport) -> Flow {
+        socket.reset_at_end(true);
+        self.break_off(answering)
+    }
+
     fn end_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
         answering.exchange.bytes = answering.output.body_sent();
         answering.exchange.is_complete = true;
@@ -378,6 +396,7 @@ impl Connection {
             socket.reset_at_end(false);
         }
         let (rest, goes_on) = (answering.rest.take(), answering.goes_on);
+        let is_last = !answering.exchange.keep_alive();
         // The log and the metrics are told before the next request begins.
         drop(answering);
         match rest {
@@ -385,19 +404,22 @@ impl Connection {
                 self.go_on_in(State::Discard(body, Pace::new(turn.timeouts.body, turn.now)))
             }
             Some(_) if goes_on => {
-                self.state = State::Head(ReadingHead::new(turn.now));
-                if !self.input.is_empty() {
-                    // One request a turn, so that pipelining neither hangs nor hogs.
-                    Flow::Park(Wait::ShortTurn)
-                } else {
-                    Flow::Park(Wait::Readable(turn.now + turn.timeouts.idle))
-                }
+                self.await_request(turn)
             }
-            Some(body) if body.is_complete() && self.input.is_empty() => {
+            // Where the server is what ends the connection, the next request may be on its way, and closing the socket
+            // on it would take the answer back.
+            Some(body) if is_last && body.is_complete() && self.input.is_empty() => {
                 self.park_in(State::Closed, Wait::Nothing)
             }
             _ => self.close(socket, turn),
         }
+    }
+
+    /// One request a turn, so that pipelining neither hangs nor hogs.
+    fn await_request(&mut self, turn: &Turn) -> Flow {
+        let is_here = !self.input.is_empty();
+        let wait = if is_here { Wait::ShortTurn } else { Wait::Readable(turn.now + turn.timeouts.idle) };
+        self.park_in(State::Head(ReadingHead::new(turn.now)), wait)
     }
 
     /// The last answer is out.
@@ -408,11 +430,19 @@ impl Connection {
 
     fn linger(&mut self, until: Instant, socket: &mut dyn Transport, turn: &Turn) -> Flow {
         self.input.consume(self.input.unread().len());
+        let is_unwanted = turn.end_if_idle && turn.now + LINGER >= until + SHORT_IDLE;
         match self.receive(socket) {
             Ok(0) => self.park_in(State::Closed, Wait::Nothing),
-            Ok(_) if turn.now < until => self.go_on_in(State::Closing { until }),
+            Ok(count) if turn.now < until => {
+                // The time is that of the turn: whoever sends without a pause would otherwise never see it end.
+                self.taken += count;
+                match self.taken < MAX_TAKEN_AT_ONCE {
+                    true => self.go_on_in(State::Closing { until }),
+                    false => self.park_in(State::Closing { until }, Wait::ShortTurn),
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.go_on_in(State::Closing { until }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && turn.now < until => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && turn.now < until && !is_unwanted => {
                 self.park_in(State::Closing { until }, Wait::Readable(until))
             }
             _ => self.park_in(State::Closed, Wait::Nothing),
@@ -421,7 +451,7 @@ impl Connection {
 }
 
 /// Runs code of the service. A panic has been logged by the hook and costs this request only.
-fn protect<T>(action: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn protect<T>(action: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(action)).ok()
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::connection::protect;
 use crate::response::{Body, Delivery, Piece, Response, Stream, StreamState};
 
 /// A body up to this many bytes is joined to its head, so that both go out in one write.
@@ -18,6 +19,8 @@ pub(super) struct Output {
     joined: usize,
     /// Where the pieces after this one come from.
     stream: Option<Box<dyn Stream>>,
+    /// It has panicked.
+    is_broken: bool,
     is_chunked: bool,
     /// Bytes of the body that were sent before this piece.
     sent_before: u64,
@@ -49,7 +52,7 @@ impl Output {
             joined = piece.bytes().len();
             piece = Piece::default();
         }
-        Self { head, piece, tail: b"", sent: 0, joined, stream, is_chunked: !delivery.http10, sent_before: 0 }
+        Self { head, piece, tail: b"", sent: 0, joined, stream, is_broken: false, is_chunked: !delivery.http10, sent_before: 0 }
     }
 
     pub(super) fn next(&mut self) -> Next<'_> {
@@ -57,7 +60,11 @@ impl Output {
             let Some(stream) = &mut self.stream else {
                 return Next::Done;
             };
-            match stream.poll() {
+            if self.is_broken {
+                return Next::Broken;
+            }
+            // A panic has been logged by the hook. The answer must not look whole.
+            match protect(|| stream.poll()).unwrap_or(StreamState::Broken) {
                 StreamState::Piece(piece) => self.load(piece),
                 StreamState::Wait(until) => return Next::Wait(until),
                 StreamState::Broken => return Next::Broken,
@@ -84,14 +91,14 @@ impl Output {
         if self.sent >= self.length() / 2
             && let Some(stream) = &mut self.stream
         {
-            stream.read_ahead();
+            self.is_broken |= protect(|| stream.read_ahead()).is_none();
         }
     }
 
     /// The time that `Next::Wait` named is over.
     pub(super) fn give_up(&mut self) {
         if let Some(stream) = &mut self.stream {
-            stream.give_up();
+            self.is_broken |= protect(|| stream.give_up()).is_none();
         }
     }
 

@@ -35,6 +35,11 @@ impl Pace {
         self.moved = 0;
     }
 
+    /// When the window began.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// When the client has to have made progress.
     pub(super) fn deadline(&self) -> Instant {
         self.since + self.window

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::{Connection, Flow, State, Transport, Turn, Wait, failed, protect};
+use super::{Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, State, Transport, Turn, Wait, failed, protect};
 use crate::http::body::{BodyError, BodyReader};
 use crate::server::exchange::InFlight;
 use crate::server::pace::Pace;
@@ -13,8 +13,6 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const LARGE_BODY: usize = 64 * 1024;
 /// What a body may bring although memory is short, in bytes: small ones never wait for it.
 const SMALL_BODY: usize = 16 * 1024;
-/// The most of an import that is taken before it is somebody else's turn, in bytes.
-const MAX_TAKEN_AT_ONCE: usize = 64 * 1024;
 
 pub(super) struct Receiving {
     body: BodyReader,
@@ -62,9 +60,10 @@ impl Receiving {
                 if bytes.len().saturating_add(announced) > *limit {
                     return Err(BodyError::TooLarge);
                 }
-                // Doubled as it comes, but not beyond what was announced.
+                // Doubled as it comes, but not beyond what can come still.
                 if bytes.capacity() - bytes.len() < data.len() {
-                    bytes.reserve_exact(bytes.len().max(data.len()).min(announced));
+                    let most = if self.body.has_length() { announced } else { *limit - bytes.len() };
+                    bytes.reserve_exact(bytes.len().max(data.len()).min(most));
                 }
                 bytes.extend_from_slice(data);
                 data.len()
@@ -97,7 +96,14 @@ impl Connection {
             return self.send_interim(exchange, receiving, socket, turn);
         }
         if let Sink::Import(import) = &mut receiving.sink {
-            match protect(|| import.poll()) {
+            let mut state = protect(|| import.poll());
+            if matches!(state, Some(ImportState::Store { until }) if turn.now >= until) {
+                state = protect(|| {
+                    import.give_up();
+                    import.poll()
+                });
+            }
+            match state {
                 Some(ImportState::Data) => {}
                 Some(ImportState::Work) if turn.may_take_long => {
                     return match protect(|| import.work()) {
@@ -108,19 +114,16 @@ impl Connection {
                 Some(ImportState::Work) => {
                     return self.park_in(State::Body(exchange, receiving), Wait::LongTurn);
                 }
-                Some(ImportState::Store { until }) if turn.now >= until => {
-                    import.give_up();
-                    return self.go_on_in(State::Body(exchange, receiving));
-                }
-                Some(ImportState::Store { until }) => {
+                Some(ImportState::Store { until }) if turn.now < until + GIVE_UP_WITHIN => {
                     receiving.pace.restart(turn.now);
+                    let until = if turn.now < until { until } else { until + GIVE_UP_WITHIN };
                     return self.park_in(State::Body(exchange, receiving), Wait::Store(until));
                 }
                 Some(ImportState::Done(response)) if receiving.is_broken => {
                     return self.answer_last(response, exchange, turn);
                 }
                 Some(ImportState::Done(response)) => return self.answer(response, exchange, receiving.body, turn),
-                None => return self.answer_last(failed(), exchange, turn),
+                Some(ImportState::Store { .. }) | None => return self.answer_last(failed(), exchange, turn),
             }
         }
         if receiving.body.is_complete() {
@@ -142,11 +145,16 @@ impl Connection {
                 self.go_on_in(State::Body(exchange, receiving))
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Body(exchange, receiving)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock && !receiving.pace.is_too_slow(turn.now) => {
+            Err(error)
+                if error.kind() == ErrorKind::WouldBlock && !turn.evict && !receiving.pace.is_too_slow(turn.now) =>
+            {
                 let until = receiving.pace.deadline();
                 self.park_in(State::Body(exchange, receiving), Wait::Writable(until))
             }
-            Err(_) => self.park_in(State::Closed, Wait::Nothing),
+            Err(_) => {
+                socket.reset_at_end(true);
+                self.park_in(State::Closed, Wait::Nothing)
+            }
         }
     }
 
@@ -159,12 +167,13 @@ impl Connection {
         turn: &Turn,
     ) -> Flow {
         if !self.input.is_empty() {
-            return match receiving.take(self.input.unread()) {
-                Ok(count) => {
+            return match protect(|| receiving.take(self.input.unread())) {
+                Some(Ok(count)) => {
                     self.input.consume(count);
                     self.go_on_in(State::Body(exchange, receiving))
                 }
-                Err(error) => self.break_body(error, exchange, receiving, turn),
+                None => self.answer_last(failed(), exchange, turn),
+                Some(Err(error)) => self.break_body(error, exchange, receiving, turn),
             };
         }
         if turn.evict {
@@ -213,10 +222,10 @@ impl Connection {
                 Some(step) => self.follow(step, exchange, receiving.body, turn),
                 None => self.answer_last(failed(), exchange, turn),
             },
-            Sink::Import(ref mut import) => {
-                import.end(Ok(()));
-                self.go_on_in(State::Body(exchange, receiving))
-            }
+            Sink::Import(ref mut import) => match protect(|| import.end(Ok(()))) {
+                Some(()) => self.go_on_in(State::Body(exchange, receiving)),
+                None => self.answer_last(failed(), exchange, turn),
+            },
         }
     }
 
@@ -233,11 +242,13 @@ impl Connection {
                 Some(Step::Respond(response)) => self.answer_last(response, exchange, turn),
                 _ => self.answer_last(failed(), exchange, turn),
             },
-            Sink::Import(ref mut import) => {
-                import.end(Err(error));
-                receiving.is_broken = true;
-                self.go_on_in(State::Body(exchange, receiving))
-            }
+            Sink::Import(ref mut import) => match protect(|| import.end(Err(error))) {
+                Some(()) => {
+                    receiving.is_broken = true;
+                    self.go_on_in(State::Body(exchange, receiving))
+                }
+                None => self.answer_last(failed(), exchange, turn),
+            },
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use super::{Connection, Flow, SHORT_IDLE, State, Transport, Turn, Wait, failed, protect};
-use crate::http::body::BodyReader;
+use crate::http::body::{BodyError, BodyReader};
 use crate::http::head::{self, Head, MAX_HEAD};
 use crate::response::Problem;
 use crate::server::exchange::InFlight;
@@ -35,21 +35,22 @@ impl Connection {
         let received = self.input.unread();
         // RFC 9112, section 2.2: an empty line before a request is to be ignored. One: more would keep an idle
         // connection's place for nothing.
-        let bytes = received.strip_prefix(EMPTY_LINE).unwrap_or(received);
+        let skipped = if received.starts_with(EMPTY_LINE) { EMPTY_LINE.len() } else { 0 };
+        // A longer head is refused however much of it came at once.
+        let bytes = &received[skipped..received.len().min(skipped + MAX_HEAD)];
         match head::find_end(bytes, &mut head.seen) {
             Err(problem) => return self.refuse(problem, turn),
             Ok(Some(end)) => {
                 let checked = head::check(&bytes[..end]);
-                let consumed = received.len() - bytes.len() + end;
                 return match checked {
                     Ok(head) => {
-                        self.input.consume(consumed);
+                        self.input.consume(skipped + end);
                         self.begin_request(head, turn)
                     }
                     Err(problem) => self.refuse(problem, turn),
                 };
             }
-            Ok(None) if received.len() >= MAX_HEAD => return self.refuse(head::too_long(bytes), turn),
+            Ok(None) if bytes.len() == MAX_HEAD => return self.refuse(head::too_long(bytes), turn),
             Ok(None) => {}
         }
         self.receive_head(head, socket, turn)
@@ -83,6 +84,8 @@ impl Connection {
                     self.park_in(State::Closed, Wait::Nothing)
                 } else if turn.now >= until {
                     self.refuse_slow_head(turn)
+                } else if turn.evict && !was_idle {
+                    self.refuse(BodyError::Evicted.into(), turn)
                 } else {
                     self.park_in(State::Head(head), Wait::Readable(until))
                 }
@@ -123,7 +126,7 @@ impl Connection {
         turn: &Turn,
     ) -> Flow {
         if body.is_complete() {
-            return self.go_on_in(State::Head(ReadingHead::new(turn.now)));
+            return self.await_request(turn);
         }
         if !self.input.is_empty() {
             return match body.take_framing(self.input.unread()) {
