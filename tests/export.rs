@@ -13,7 +13,7 @@ stores!(whole_export_ends_in_good_order, export_that_is_not_read_ends_with_reset
 
 const EXPORT: &[u8] = b"GET /data HTTP/1.0\r\nAccept: application/x-ndjson\r\n\r\n";
 /// More than the buffers of the two sockets hold, and than one batch.
-const DOCUMENTS: usize = 3000;
+const DOCUMENTS: usize = 1200;
 
 fn fill(server: &Server) {
     let text = "x".repeat(10_000);
