@@ -18,8 +18,6 @@ const MAX_LOOKUPS: usize = 100;
 const GROUPED: Threads = Threads { usual: 1, slow: 4, most: MAX_THREADS };
 /// A call for each request.
 const UNGROUPED: Threads = Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS };
-/// A ping that is stuck must not hold up the next ones for good, and a dead database must not collect threads.
-const PINGS: Threads = Threads { usual: 1, slow: 2, most: 8 };
 
 pub(super) type Inserts = Queue<Batches<Vec<Document>, Answers>>;
 pub(super) type Pages = Queue<Questions<(PageQuery, Layout), Result<Arc<Page>, StoreError>>>;
@@ -88,8 +86,10 @@ impl Context<'_> {
 
     pub(super) fn pings(&self) -> Pings {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        // Pings are one question: those that come while one is in flight share the next. One that is stuck does not hold
+        // up the others, as with reads; the driver breaks it off if the whole server is silent.
         let run = move |_: Vec<()>, _| vec![metrics.counted(Call::Ping, store.ping())];
-        Queue::new("ping", PINGS, self.supervisor, Questions::new(1, true), run)
+        Queue::new("ping", GROUPED, self.supervisor, Questions::new(1, true), run)
     }
 }
 
