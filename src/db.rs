@@ -9,6 +9,8 @@ mod local;
 mod mongo;
 mod page;
 mod pending;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::queue::{self, Supervisor};
 pub(crate) use blocking::Waiting;
-use calls::{Context, Inserts, Lookups, Pages, Pings};
+use calls::{Context, Grouping, Inserts, Lookups, Pages, Pings};
 use health::Health;
 use local::LocalStore;
 use mongo::MongoStore;
@@ -142,7 +144,8 @@ impl Db {
                 (Arc::new(store), format!("the file {}", file.display()), format!("the file {}", name.display()))
             }
         };
-        Self::over(store, place, name, config.grouping, metrics)
+        let grouping = if config.grouping { calls::ON } else { calls::OFF };
+        Self::over(store, place, name, grouping, metrics)
             .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))
     }
 
@@ -150,7 +153,7 @@ impl Db {
         store: Arc<dyn Store>,
         place: String,
         name: String,
-        grouping: bool,
+        grouping: Grouping,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         let supervisor = Supervisor::new();

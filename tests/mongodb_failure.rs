@@ -373,7 +373,8 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
         let posts: Vec<_> = (0..40)
             .map(|n| {
                 let server = &server;
-                let documents: Vec<String> = (0..1000).map(|index| format!("{{\"_id\":\"{n}-{index}\"}}")).collect();
+                let documents: Vec<String> =
+                    (0..1000).map(|index| format!("{{\"_id\":\"write {n}.{index}\"}}")).collect();
                 scope.spawn(move || server.post(&format!("[{}]", documents.join(","))).problem(503))
             })
             .collect();
@@ -388,7 +389,7 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
     for (n, detail) in details.iter().enumerate() {
         if !detail.contains("may have been stored") {
             assert!(detail.contains("nothing was stored"), "{detail}");
-            assert_eq!(server.get(&format!("/data/{n}-0")).status, 404);
+            assert_eq!(server.get(&format!("/data/write%20{n}.0")).status, 404);
         }
     }
 }
