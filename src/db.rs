@@ -9,8 +9,11 @@ mod local;
 mod mongo;
 mod page;
 mod pending;
+#[cfg(test)]
+mod tests;
 mod watch;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -23,7 +26,7 @@ use crate::log;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::queue::{self, Supervisor};
-use calls::{Context, Inserts, Lookups, Pages, Pings};
+use calls::{Context, Grouping, Inserts, Lookups, Pages, Pings};
 use health::Health;
 use local::LocalStore;
 use mongo::MongoStore;
@@ -150,6 +153,20 @@ impl Db {
         };
         // A file that was opened was reached; of a server nothing is known yet.
         let was_reached = matches!(config.store, StoreConfig::Local { .. });
+        let grouping = if config.grouping { calls::ON } else { calls::OFF };
+        Self::over(store, place, name, grouping, was_reached, metrics, memory)
+            .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))
+    }
+
+    fn over(
+        store: Arc<dyn Store>,
+        place: String,
+        name: String,
+        grouping: Grouping,
+        was_reached: bool,
+        metrics: &Arc<Metrics>,
+        memory: &Arc<Memory>,
+    ) -> io::Result<Self> {
         metrics.set_database_up(was_reached);
         let supervisor = Supervisor::new();
         let context = Context {
@@ -157,13 +174,11 @@ impl Db {
             metrics: metrics.clone(),
             memory: memory.clone(),
             supervisor: &supervisor,
-            grouping: config.grouping,
+            grouping,
         };
         let (inserts, pages) = (context.inserts(), context.pages());
         let (lookups, pings) = (context.lookups(), context.pings());
-        supervisor
-            .start(vec![inserts.supervised(), pages.supervised(), lookups.supervised(), pings.supervised()])
-            .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))?;
+        supervisor.start(vec![inserts.supervised(), pages.supervised(), lookups.supervised(), pings.supervised()])?;
         Ok(Self {
             inserts,
             pages,

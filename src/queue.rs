@@ -37,7 +37,7 @@ pub(crate) use completion::{Pending, Unanswered};
 pub(crate) use questions::Questions;
 pub(crate) use supervisor::Supervisor;
 use supervisor::{Alarm, Supervised};
-use worker::Equipment;
+use worker::Open;
 
 /// Requests that may be pending in one queue; one more is turned away at once. Each is waited for by a connection, of
 /// which there are 100,000 at most (`MAX_CONNECTIONS`), or is one of several commands of a large body, of which there are
@@ -129,8 +129,8 @@ struct State<B: Backlog> {
     last_number: u64,
     /// The last thread could not be started; said once, not once a try.
     spawn_fails: bool,
-    /// What a thread gets to work with. `None` once the queue is closed.
-    equipment: Option<Equipment<B>>,
+    /// `None` once the queue is closed.
+    open: Option<Open<B>>,
 }
 
 /// A queue, for requests that may still be pending in it.
@@ -147,7 +147,7 @@ impl<B: Backlog> Queue<B> {
         backlog: B,
         run: impl Fn(Vec<B::Request>, usize) -> Vec<B::Answer> + Send + Sync + 'static,
     ) -> Self {
-        let equipment = Equipment { run: Arc::new(run), _alive: supervisor.alive() };
+        let open = Open { run: Arc::new(run), _alive: supervisor.alive() };
         let state = State {
             backlog,
             threads: 0,
@@ -156,7 +156,7 @@ impl<B: Backlog> Queue<B> {
             calls: BTreeMap::new(),
             last_number: 0,
             spawn_fails: false,
-            equipment: Some(equipment),
+            open: Some(open),
         };
         let shared = Shared { name, limits, state: Monitor::new(state), alarm: supervisor.alarm() };
         Self { shared: Arc::new(shared) }
@@ -170,7 +170,7 @@ impl<B: Backlog> Queue<B> {
     {
         let completion = Arc::new(Completion::new(done));
         let mut state = self.shared.state.lock();
-        if state.equipment.is_none() || state.backlog.waiting() >= MAX_PENDING {
+        if state.open.is_none() || state.backlog.waiting() >= MAX_PENDING {
             drop(state);
             completion.complete(Err(Unanswered::NotStarted));
             return Pending::completed();
@@ -190,9 +190,9 @@ impl<B: Backlog> Queue<B> {
 
     /// Takes no more requests. The threads end once they have made the calls that are pending.
     pub(crate) fn close(&self) {
-        let equipment = self.shared.state.lock().equipment.take();
+        let open = self.shared.state.lock().open.take();
         self.shared.state.notify_all();
-        drop(equipment);
+        drop(open);
     }
 
     /// Completes what is still pending in a closed queue, since no thread has come to it: it never begins.

@@ -382,15 +382,14 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
     let server = start_behind(mongodb, &proxy);
     assert_works(&server);
     proxy.set_for("insert", Fate::Lose);
-    // As many as there are threads for them may get stuck, the others are never sent.
+    // As many as there are threads for them may get stuck, the others are never sent. Each fills a command.
     let details: Vec<String> = thread::scope(|scope| {
         let posts: Vec<_> = (0..40)
             .map(|n| {
                 let server = &server;
-                scope.spawn(move || {
-                    thread::sleep(Duration::from_millis(n * 100));
-                    server.post(&format!("{{\"_id\":{n}}}")).problem(503)
-                })
+                let documents: Vec<String> =
+                    (0..1000).map(|index| format!("{{\"_id\":\"write {n}.{index}\"}}")).collect();
+                scope.spawn(move || server.post(&format!("[{}]", documents.join(","))).problem(503))
             })
             .collect();
         posts.into_iter().map(|post| post.join().unwrap()).collect()
@@ -404,7 +403,7 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
     for (n, detail) in details.iter().enumerate() {
         if !detail.contains("may have been stored") {
             assert!(detail.contains("nothing was stored"), "{detail}");
-            assert_eq!(server.get(&format!("/data/{n}")).status, 404);
+            assert_eq!(server.get(&format!("/data/write%20{n}.0")).status, 404);
         }
     }
 }

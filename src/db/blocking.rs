@@ -13,7 +13,7 @@ pub(super) struct Waiting<A> {
 }
 
 impl<A: Send + 'static> Waiting<A> {
-    fn begin(begin: impl FnOnce(Box<dyn FnOnce(A) + Send>) -> Pending) -> Self {
+    pub(super) fn begin(begin: impl FnOnce(Box<dyn FnOnce(A) + Send>) -> Pending) -> Self {
         let answer = Arc::new(Monitor::new(None));
         let place = answer.clone();
         let pending = begin(Box::new(move |answer| {

@@ -17,12 +17,20 @@ const MAX_INSERT: usize = 1000;
 const MAX_INSERT_BYTES: usize = 8 * 1024 * 1024;
 /// The most documents that one call looks up by `_id`.
 const MAX_LOOKUPS: usize = 100;
+
+/// How requests are put together into calls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grouping {
+    /// Whether requests share calls, or each is a call of its own.
+    pub(super) shares_calls: bool,
+    pub(super) threads: Threads,
+}
+
 /// One call in flight is usually best: more make the groups smaller.
-const GROUPED: Threads = Threads { usual: 1, slow: 4, most: MAX_THREADS };
-/// A call for each request.
-const UNGROUPED: Threads = Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS };
-/// A ping that is stuck must not hold up the next ones for good, and a dead database must not collect threads.
-const PINGS: Threads = Threads { usual: 1, slow: 2, most: 8 };
+pub(super) const ON: Grouping =
+    Grouping { shares_calls: true, threads: Threads { usual: 1, slow: 4, most: MAX_THREADS } };
+pub(super) const OFF: Grouping =
+    Grouping { shares_calls: false, threads: Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS } };
 
 pub(super) type Inserts = Queue<Batches<Vec<Document>, Answers>>;
 pub(super) type Pages = Queue<Questions<(PageQuery, Layout), Result<Arc<Page>, StoreError>>>;
@@ -38,14 +46,10 @@ pub(super) struct Context<'a> {
     pub(super) metrics: Arc<Metrics>,
     pub(super) memory: Arc<Memory>,
     pub(super) supervisor: &'a Supervisor,
-    pub(super) grouping: bool,
+    pub(super) grouping: Grouping,
 }
 
 impl Context<'_> {
-    fn threads(&self) -> Threads {
-        if self.grouping { GROUPED } else { UNGROUPED }
-    }
-
     pub(super) fn inserts(&self) -> Inserts {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
         let run = move |requests: Vec<Vec<Document>>, _| -> Vec<Answers> {
@@ -60,8 +64,8 @@ impl Context<'_> {
                 Err(error) => vec![Err(error); lengths.len()],
             }
         };
-        let max_weight = if self.grouping { MAX_INSERT_BYTES } else { 0 };
-        Queue::new("insert", self.threads(), self.supervisor, Batches::new(max_weight), run)
+        let max_weight = if self.grouping.shares_calls { MAX_INSERT_BYTES } else { 0 };
+        Queue::new("insert", self.grouping.threads, self.supervisor, Batches::new(max_weight), run)
     }
 
     pub(super) fn pages(&self) -> Pages {
@@ -75,7 +79,7 @@ impl Context<'_> {
             requests.iter().map(page).collect()
         };
         // Each query is a call of its own: what they share is its answer.
-        Queue::new("page", self.threads(), self.supervisor, Questions::new(1, self.grouping), run)
+        Queue::new("page", self.grouping.threads, self.supervisor, Questions::new(1, self.grouping.shares_calls), run)
     }
 
     pub(super) fn lookups(&self) -> Lookups {
@@ -89,14 +93,17 @@ impl Context<'_> {
             }
             Err(error) => vec![Err(error); ids.len()],
         };
-        let max_per_call = if self.grouping { MAX_LOOKUPS } else { 1 };
-        Queue::new("lookup", self.threads(), self.supervisor, Questions::new(max_per_call, self.grouping), run)
+        let coalesce = self.grouping.shares_calls;
+        let questions = Questions::new(if coalesce { MAX_LOOKUPS } else { 1 }, coalesce);
+        Queue::new("lookup", self.grouping.threads, self.supervisor, questions, run)
     }
 
     pub(super) fn pings(&self) -> Pings {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        // Pings are one question: those that come while one is in flight share the next. One that is stuck does not hold
+        // up the others, as with reads; the driver breaks it off if the whole server is silent.
         let run = move |_: Vec<()>, _| vec![metrics.counted(Call::Ping, store.ping())];
-        Queue::new("ping", PINGS, self.supervisor, Questions::new(1, true), run)
+        Queue::new("ping", ON.threads, self.supervisor, Questions::new(1, true), run)
     }
 }
 

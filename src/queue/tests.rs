@@ -10,6 +10,8 @@ use crate::sync::lock;
 
 /// For what must happen.
 const LATER: Duration = Duration::from_secs(20);
+/// Without further threads when the machine, and so the test, is slow.
+const ONE: Threads = Threads { usual: 1, slow: 1, most: 1 };
 const USUAL: Threads = Threads { usual: 1, slow: 4, most: 8 };
 const EACH: Threads = Threads { usual: 8, slow: 8, most: 8 };
 
@@ -80,11 +82,11 @@ impl<B: Backlog<Request = u32, Answer = u32>> Gated<B> {
 }
 
 fn writes(max_weight: usize) -> Gated<Batches<u32, u32>> {
-    Gated::new(USUAL, Batches::new(max_weight))
+    Gated::new(ONE, Batches::new(max_weight))
 }
 
 fn reads(max_per_call: usize) -> Gated<Questions<u32, u32>> {
-    Gated::new(USUAL, Questions::new(max_per_call, true))
+    Gated::new(ONE, Questions::new(max_per_call, true))
 }
 
 #[test]
@@ -191,7 +193,7 @@ fn cancelling_one_reader_leaves_the_others() {
 
 #[test]
 fn stuck_call_gets_extra_thread_that_ends_again() {
-    let test = writes(10);
+    let test = Gated::new(USUAL, Batches::new(10));
     let _stuck = test.begin(1);
     assert_eq!(test.next_call(), (vec![1], 1));
     let _next = test.begin(2);
@@ -212,7 +214,7 @@ fn stuck_call_gets_extra_thread_that_ends_again() {
 
 #[test]
 fn stuck_calls_get_as_many_threads_as_there_may_be() {
-    let test = writes(1);
+    let test = Gated::new(USUAL, Batches::new(1));
     let _stuck: Vec<_> = (0..6).map(|request| test.begin(request)).collect();
     let mut begun: Vec<u32> = (0..USUAL.slow).flat_map(|_| test.next_call().0).collect();
     begun.sort_unstable();

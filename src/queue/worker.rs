@@ -9,14 +9,14 @@ use super::supervisor::{Alive, Supervised};
 use super::{Backlog, Call, LOST_AFTER, Run, SLOW_AFTER, Shared, State, Unanswered};
 use crate::log;
 
-/// What a thread works with. The fields are dropped in this order, so that once nobody is alive, nobody has the store
-/// that `run` calls.
-pub(super) struct Equipment<B: Backlog> {
+/// What an open queue has, and each of its threads. The fields are dropped in this order: once nothing is alive,
+/// nothing holds the store that `run` calls.
+pub(super) struct Open<B: Backlog> {
     pub(super) run: Arc<Run<B::Request, B::Answer>>,
     pub(super) _alive: Alive,
 }
 
-impl<B: Backlog> Clone for Equipment<B> {
+impl<B: Backlog> Clone for Open<B> {
     fn clone(&self) -> Self {
         Self { run: self.run.clone(), _alive: self._alive.clone() }
     }
@@ -25,14 +25,14 @@ impl<B: Backlog> Clone for Equipment<B> {
 impl<B: Backlog> Shared<B> {
     /// Starts a thread, and says whether it could.
     pub(super) fn add_thread(self: &Arc<Self>, state: &mut State<B>) -> bool {
-        let Some(equipment) = state.equipment.clone() else { return false };
+        let Some(open) = state.open.clone() else { return false };
         let number = state.last_number + 1;
         let shared = self.clone();
         let spawned = thread::Builder::new().name(self.name.to_owned()).spawn(move || {
-            shared.work(number, &equipment);
-            // In this order: nobody waits for a thread that no longer has its equipment.
+            shared.work(number, &open);
+            // In this order: whoever closes the queue waits for `open` to be dropped.
             drop(shared);
-            drop(equipment);
+            drop(open);
         });
         match spawned {
             Ok(_) => {
@@ -51,24 +51,24 @@ impl<B: Backlog> Shared<B> {
     }
 
     /// One thread: take what goes together, make the call, hand out the answers.
-    fn work(&self, number: u64, equipment: &Equipment<B>) {
+    fn work(&self, number: u64, open: &Open<B>) {
         let mut state = self.state.lock();
         loop {
             if let Some(call) = state.backlog.take() {
                 let began = Instant::now();
                 state.calls.insert(number, began);
                 drop(state);
-                call.make(&*equipment.run);
+                call.make(&*open.run);
                 state = self.state.lock();
                 state.calls.remove(&number);
                 if state.threads > self.limits.usual && self.is_unneeded(&state, began) {
                     break;
                 }
-            } else if state.equipment.is_none() || self.has_quick_threads(&state, Instant::now()) {
+            } else if state.open.is_none() || self.has_quick_threads(&state, Instant::now()) {
                 break;
             } else {
                 state.idle += 1;
-                state = self.state.wait_while(state, |state| state.woken == 0 && state.equipment.is_some());
+                state = self.state.wait_while(state, |state| state.woken == 0 && state.open.is_some());
                 // Whoever wakes a thread counts it as woken, whichever that is; closing wakes all of them.
                 let counted = if state.woken > 0 { &mut state.woken } else { &mut state.idle };
                 *counted -= 1;
@@ -117,13 +117,13 @@ impl<Q, A: Clone> Call<Q, A> {
         let count = completions.len();
         // A panic has been logged by the hook; whoever waits for an answer must not wait longer for it.
         let answers = catch_unwind(AssertUnwindSafe(|| run(requests, count))).unwrap_or_default();
-        let mut answers = answers.into_iter().enumerate().peekable();
+        let mut answers: Vec<Option<A>> = answers.into_iter().map(Some).collect();
         let mut completions = completions.into_iter().peekable();
         while let Some((index, completion)) = completions.next() {
-            while answers.next_if(|(other, _)| *other < index).is_some() {}
             let is_last = completions.peek().is_none_or(|(next, _)| *next != index);
-            let answer = if is_last { answers.next() } else { answers.peek().cloned() };
-            completion.complete(answer.map(|(_, answer)| answer).ok_or(Unanswered::Unknown));
+            let answer = answers.get_mut(index);
+            let answer = answer.and_then(|answer| if is_last { answer.take() } else { answer.clone() });
+            completion.complete(answer.ok_or(Unanswered::Unknown));
         }
     }
 }

@@ -1,0 +1,231 @@
+//! `Db` over a store that a test holds back.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, ThreadId};
+
+use bson::rawdoc;
+
+use super::blocking::Waiting;
+use super::*;
+use crate::queue::Threads;
+use crate::sync::lock;
+
+const LATER: Duration = Duration::from_secs(20);
+/// As when grouping is on, but without further threads when the machine, and so the test, is slow.
+const ON: Grouping = Grouping { shares_calls: true, threads: Threads { usual: 1, slow: 1, most: 1 } };
+
+/// Reports how many documents each call is about, and the thread that makes it, and waits to be let go.
+struct Gated {
+    calls: Mutex<Sender<(usize, ThreadId)>>,
+    gate: Mutex<Receiver<()>>,
+    fails: AtomicBool,
+}
+
+impl Gated {
+    fn pass(&self, documents: usize) -> Result<(), StoreError> {
+        let _ = lock(&self.calls).send((documents, thread::current().id()));
+        // A test that has ended lets go of all.
+        let _ = lock(&self.gate).recv();
+        if self.fails.load(SeqCst) { Err(StoreError::Full("no room".to_owned())) } else { Ok(()) }
+    }
+}
+
+impl Store for Gated {
+    /// Refuses each document, and tells by that which one it was.
+    fn insert(&self, documents: &[Document]) -> Result<Vec<Outcome>, StoreError> {
+        self.pass(documents.len())?;
+        Ok(documents.iter().map(refused).collect())
+    }
+
+    fn page(&self, _: &PageQuery) -> Result<Batch, StoreError> {
+        self.pass(0)?;
+        Ok(Batch { documents: Vec::new(), more: false })
+    }
+
+    fn get(&self, ids: &[DocumentId]) -> Result<Vec<Option<RawDocumentBuf>>, StoreError> {
+        self.pass(ids.len())?;
+        Ok(ids.iter().map(|id| Some(rawdoc! { "_id": id.as_raw() })).collect())
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        self.pass(0)
+    }
+}
+
+struct Test {
+    /// Before `db`, which waits for its calls to end when it is dropped.
+    let_go: Sender<()>,
+    db: Db,
+    store: Arc<Gated>,
+    calls: Receiver<(usize, ThreadId)>,
+}
+
+impl Test {
+    fn new(grouping: Grouping) -> Self {
+        let (report, calls) = mpsc::channel();
+        let (let_go, gate) = mpsc::channel();
+        let store = Gated { calls: Mutex::new(report), gate: Mutex::new(gate), fails: AtomicBool::new(false) };
+        let store = Arc::new(store);
+        let metrics = Arc::new(Metrics::new());
+        let memory = Arc::new(Memory::new(usize::MAX));
+        let db = Db::over(store.clone(), String::new(), String::new(), grouping, true, &metrics, &memory).unwrap();
+        Self { let_go, db, store, calls }
+    }
+
+    #[track_caller]
+    fn next_call(&self) -> (usize, ThreadId) {
+        self.calls.recv_timeout(LATER).unwrap()
+    }
+}
+
+fn refused(document: &Document) -> Outcome {
+    Err(Refusal::Conflict(format!("{:?}", document.id().as_raw())))
+}
+
+fn documents(count: i32) -> Vec<Document> {
+    (0..count).map(|number| Document::new(rawdoc! { "_id": number }, false).unwrap()).collect()
+}
+
+fn id(number: i32) -> DocumentId {
+    documents(number + 1).last().unwrap().id()
+}
+
+/// A completion, and where what it is called with arrives.
+fn completion<A: Send + 'static>() -> (impl FnOnce(A) + Send + 'static, Receiver<A>) {
+    let (answered, answers) = mpsc::channel();
+    (move |answer| answered.send(answer).unwrap(), answers)
+}
+
+impl Db {
+    fn begin_insert(&self, documents: Vec<Document>) -> Waiting<Vec<Outcome>> {
+        Waiting::begin(|done| self.insert(documents, done))
+    }
+
+    fn begin_page(&self, query: PageQuery, layout: Layout) -> Waiting<Result<Arc<Page>, StoreError>> {
+        Waiting::begin(|done| self.page(query, layout, done))
+    }
+
+    fn begin_get(&self, id: DocumentId) -> Waiting<Result<Option<Arc<Text>>, StoreError>> {
+        Waiting::begin(|done| self.get(id, done))
+    }
+}
+
+#[test]
+fn commands_of_one_insert_are_answered_together() {
+    let test = Test::new(ON);
+    let (done, answers) = completion();
+    let _pending = test.db.insert(documents(2500), done);
+    for length in [1000, 1000, 500] {
+        assert_eq!(answers.try_recv().ok(), None);
+        assert_eq!(test.next_call().0, length);
+        test.let_go.send(()).unwrap();
+    }
+    let expected: Vec<Outcome> = documents(2500).iter().map(refused).collect();
+    assert_eq!(answers.recv_timeout(LATER).unwrap(), expected);
+    assert!(answers.recv_timeout(LATER).is_err(), "the completion was called, and dropped");
+}
+
+#[test]
+fn giving_up_an_insert_keeps_the_answers_that_are_there() {
+    let test = Test::new(ON);
+    let (done, answers) = completion();
+    let pending = test.db.insert(documents(2500), done);
+    assert_eq!(test.next_call().0, 1000);
+    test.let_go.send(()).unwrap();
+    assert_eq!(test.next_call().0, 1000);
+    pending.give_up();
+    let answers = answers.recv_timeout(LATER).unwrap();
+    assert_eq!(answers[..1000], documents(1000).iter().map(refused).collect::<Vec<_>>());
+    for (answer, text) in [(&answers[1000], "did not answer"), (&answers[2499], "nothing was stored")] {
+        let Err(Refusal::Failed(error)) = answer else { panic!("{answer:?}") };
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    assert!(matches!(answers[1999], Err(Refusal::Failed(StoreError::Unknown(_)))));
+    assert!(matches!(answers[2000], Err(Refusal::Failed(StoreError::Unavailable(_)))));
+    test.let_go.send(()).unwrap();
+    assert!(test.calls.recv_timeout(Duration::from_millis(200)).is_err(), "the last command was never sent");
+}
+
+#[test]
+fn dropped_insert_drops_its_completion() {
+    let test = Test::new(ON);
+    let (done, answers) = completion();
+    let pending = test.db.insert(documents(2500), done);
+    assert_eq!(test.next_call().0, 1000);
+    drop(pending);
+    assert_eq!(answers.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    test.let_go.send(()).unwrap();
+    assert!(test.calls.recv_timeout(Duration::from_millis(200)).is_err(), "the others were never sent");
+}
+
+#[test]
+fn insert_of_nothing_is_answered_at_once() {
+    let (done, answers) = completion();
+    let _pending = Test::new(ON).db.insert(Vec::new(), done);
+    assert_eq!(answers.try_recv().unwrap(), []);
+}
+
+#[test]
+fn read_that_is_given_up_says_why_reads_fail() {
+    let test = Test::new(ON);
+    test.store.fails.store(true, SeqCst);
+    test.let_go.send(()).unwrap();
+    let failed = test.db.begin_get(id(1)).wait(Instant::now() + LATER);
+    assert_eq!(failed, Err(StoreError::Full("no room".to_owned())));
+    assert_eq!(test.db.begin_ping().wait(Instant::now()), failed.map(drop));
+}
+
+#[test]
+fn equal_reads_share_a_call_and_lookups_one_of_many() {
+    let test = Test::new(ON);
+    let query = |limit| PageQuery::new(Some(id(1)), Order::Ascending, limit);
+    let _first = (test.db.begin_page(query(1), Layout::Array), test.db.begin_get(id(0)));
+    test.next_call();
+    test.next_call();
+    let pages = [1, 1, 2].map(|limit| test.db.begin_page(query(limit), Layout::Array));
+    let lines = test.db.begin_page(query(1), Layout::Lines);
+    let lookups = [1, 2, 1, 3].map(|number| test.db.begin_get(id(number)));
+    for _ in 0..2 + 3 + 1 {
+        test.let_go.send(()).unwrap();
+    }
+    let deadline = Instant::now() + LATER;
+    let pages = pages.map(|page| page.wait(deadline).unwrap());
+    assert!(Arc::ptr_eq(&pages[0], &pages[1]) && !Arc::ptr_eq(&pages[0], &pages[2]));
+    assert_eq!(((*pages[2]).as_ref(), (*lines.wait(deadline).unwrap()).as_ref()), (&b"[]\n"[..], &b""[..]));
+    let lookups = lookups.map(|lookup| lookup.wait(deadline).unwrap().unwrap());
+    assert_eq!(*lookups[3], *b"{\"_id\":3}\n");
+    let mut asked: Vec<usize> = test.calls.try_iter().map(|(ids, _)| ids).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [0, 0, 0, 3]);
+}
+
+#[test]
+fn ungrouped_calls_are_never_on_the_callers_thread() {
+    let test = Test::new(calls::OFF);
+    let _pending = [1, 2].map(|count| test.db.begin_insert(documents(count)));
+    let (first, second) = (test.next_call(), test.next_call());
+    assert_ne!(first.1, second.1, "at the same time");
+    assert!(first.1 != thread::current().id() && second.1 != thread::current().id());
+}
+
+#[test]
+fn closing_is_bounded_for_all_queues_together() {
+    let test = Test::new(ON);
+    let (done, answers) = completion();
+    let _insert = test.db.begin_insert(documents(1));
+    let _page = test.db.begin_page(PageQuery::new(None, Order::Ascending, 1), Layout::Array);
+    let _get = test.db.begin_get(id(1));
+    let _ping = test.db.begin_ping();
+    for _ in 0..4 {
+        test.next_call();
+    }
+    let _pending = test.db.insert(documents(1), done);
+    let since = Instant::now();
+    test.db.close(since + Duration::from_millis(50));
+    assert!(matches!(answers.try_recv().unwrap()[..], [Err(Refusal::Failed(StoreError::Unavailable(_)))]));
+    let Test { db, let_go: _kept, .. } = test;
+    drop(db);
+    assert!(since.elapsed() < CLOSE_TIMEOUT, "{:?}", since.elapsed());
+}
