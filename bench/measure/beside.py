@@ -67,10 +67,15 @@ def alternate(address, asks, seconds):
             try:
                 times[ask.name].append(once(address, ask))
             except (OSError, ValueError) as problem:
-                failures[ask.name].append(f"{type(problem).__name__}: {problem}"[:200])
+                failures[ask.name].append(_said(problem))
             time.sleep(PAUSE)
         if time.monotonic() > until:
             return {ask.name: Latencies(times[ask.name], failures[ask.name]) for ask in asks}
+
+
+def _said(problem):
+    text = " ".join(str(problem).split()).replace("|", "/")[:120]
+    return text if isinstance(problem, ValueError) else f"{type(problem).__name__}: {text}"
 
 
 def once(address, ask):
@@ -85,7 +90,7 @@ def once(address, ask):
                 raise ConnectionError("closed before the answer's end")
             answer += piece
     if int(answer[9:12]) != ask.status:
-        raise ValueError(bytes(answer[:15]).decode())
+        raise ValueError(f"{answer[9:12].decode('latin-1')} instead of {ask.status}")
     return time.perf_counter() - began
 
 
@@ -100,7 +105,7 @@ def _try(call, address, timeout):
         with contextlib.closing(http.client.HTTPConnection(*address, timeout=timeout)) as connection:
             call(connection, began + timeout)
     except (OSError, http.client.HTTPException, ValueError) as problem:
-        return f"{type(problem).__name__}: {problem}"[:120]
+        return _said(problem)
     return time.monotonic() - began
 
 

@@ -131,4 +131,4 @@ def _row(findings, what, server, watch, arguments, details, missed=()):
     if server.process.poll() is not None:
         missed.append("the server has ended")
     findings.row(what=what, **watch.columns(), **{"answers": details}, missed=missed)
-    findings.notes[:] = [f"Memory, the most: {server.cgroup.source}."]
+    findings.note(watch.note())

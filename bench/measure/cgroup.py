@@ -13,6 +13,8 @@ ROOT = pathlib.Path("/sys/fs/cgroup")
 # Enters the cgroup, and becomes the server without another process.
 ENTER = ["sh", "-c", 'echo $$ > "$0" && exec "$@"']
 MB = 1e6
+# Far beyond any bound: for the machine, not for the measurement.
+MOST = 3 << 30
 
 
 class Cgroup:
@@ -33,8 +35,11 @@ class Cgroup:
         if self.path is None:
             self.source = "no cgroup could be made here (that takes root): resident size only"
         elif "memory" in own:
+            (self.path / "memory.limit_in_bytes").write_text(str(MOST))
             # Version 1 counts the buffers of sockets only once their limit has been written.
-            (self.path / "memory.kmem.tcp.limit_in_bytes").write_text(str(1 << 50))
+            (self.path / "memory.kmem.tcp.limit_in_bytes").write_text(str(MOST))
+        else:
+            (self.path / "memory.max").write_text(str(MOST))
 
     def _create(self, root, own, needed):
         """Beneath our own cgroup, or beside it: one of version 2 that has processes can have no such children."""
@@ -145,6 +150,12 @@ class Watch:
         if self.server.process.poll() is None:
             self.resident = process.peak_mb(self.server.pid)
             self.cpu = (process.cpu_seconds(self.server.pid) - self._cpu) / (time.monotonic() - self._began)
+
+    def note(self):
+        text = f"Memory, the most that was seen ten times a second: {self.server.cgroup.source}."
+        if self.server.cgroup.path:
+            text += " Judged without files: what is cached of the data file is given up as soon as memory is short."
+        return text
 
     def judged(self):
         """What has to stay under the bound: all but cached files, or the resident size where there is no cgroup."""

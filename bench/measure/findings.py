@@ -1,10 +1,12 @@
 """Rows and checks of one part of a measurement: printed as they come, and a section of a Markdown file in the end."""
 
+import os
 import pathlib
 import re
 import sys
 
 from .machine import machine, own_version
+from .servers import BINARY
 
 
 class Findings:
@@ -15,10 +17,12 @@ class Findings:
         print(f"\n{title}", flush=True)
 
     def note(self, text):
-        self.notes.append(text)
+        """Once, however often it is said."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def row(self, **columns):
-        """`met`: the bounds that this row misses, by name; none is a pass."""
+        """`missed`: the bounds that this row misses, by name; none is a pass."""
         missed = columns.pop("missed", None)
         if missed is not None:
             self.is_good &= not missed
@@ -32,14 +36,24 @@ class Findings:
         print(f"  {self.checks[-1]}", flush=True)
 
     def section(self):
-        command = " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
-        lines = [f"## {self.title}", "", f"`bench/{command}`; two-tier {own_version()}; {machine()}, generator included."]
-        lines += ["", *(f"{note}" for note in self.notes), ""] if self.notes else [""]
+        lines = [f"## {self.title}", "", f"`{_command()}`; two-tier {own_version()}; {machine()}, generator included."]
+        lines += ["", " ".join(self.notes), ""] if self.notes else [""]
         if self.rows:
             names = list(dict.fromkeys(name for row in self.rows for name in row))
             lines += [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
             lines += [f"| {' | '.join(str(row.get(name, '')) for name in names)} |" for row in self.rows] + [""]
         return "\n".join([*lines, *self.checks, *([""] if self.checks else [])])
+
+
+def _command():
+    """That made it, without the paths of this machine."""
+    arguments, skipped = [], False
+    for argument in sys.argv[1:]:
+        if not skipped and not argument.startswith("--out"):
+            arguments.append(argument)
+        skipped = argument == "--out"
+    given = f"BINARY={BINARY.parent.name}/{BINARY.name} " if "BINARY" in os.environ else ""
+    return given + " ".join([f"bench/{pathlib.Path(sys.argv[0]).name}", *arguments])
 
 
 def write(file, heading, findings):

@@ -33,7 +33,7 @@ def _kept(findings, places, arguments):
             is_served = crowd.wait(10 + places / 500, lambda: crowd.served >= places)
             served, still_open = crowd.served, crowd.open
             resident = process.resident_mb(server.pid)
-        findings.note(f"Memory: {server.cgroup.source}.")
+        findings.note(watch.note())
     details = f"{served:,} were served, {still_open:,} are open; ended: {crowd.said()}; generator {crowd.cpu:.0%}"
     findings.check(f"{places:,} connections are kept after a request", is_served and still_open >= places, details)
     details = f"{resident:.1f} MB; at most: {', '.join(f'{name} {value}' for name, value in watch.columns().items())}"

@@ -87,7 +87,7 @@ def _stalled():
 
 
 def measure(arguments):
-    findings = Findings("Progress", [f"Stalled: seconds until the server's side of the connection is closed."])
+    findings = Findings("Progress", ["Stalled: seconds until the server's side of the connection is closed."])
     with Confined([BINARY]) as server:
         server.post(DOCUMENTS)
         stalled = [_Stall(server.address, one) for one in _stalled()]

@@ -2,7 +2,6 @@
 rate, so that there are always nearly as many as were asked for."""
 
 import collections
-import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -48,8 +47,8 @@ class Crowd:
         self._open = multiprocessing.Value("i", 0, lock=False)
         self._served = multiprocessing.Value("i", 0, lock=False)
         self._stopped = multiprocessing.Event()
-        self._outcome, pipe = multiprocessing.Pipe(duplex=False)
-        self._process = multiprocessing.Process(target=self._run, args=(pipe,), daemon=True)
+        self._outcome, self._pipe = multiprocessing.Pipe(duplex=False)
+        self._process = multiprocessing.Process(target=self._run, args=(self._pipe,), daemon=True)
 
     @property
     def open(self):
@@ -68,17 +67,24 @@ class Crowd:
 
     def __enter__(self):
         self._process.start()
+        # Only its end is left, so that its death is the end of the pipe.
+        self._pipe.close()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *exception):
         self._stopped.set()
-        if self._outcome.poll(20):
-            with contextlib.suppress(EOFError):
+        is_well = self._outcome.poll(20)
+        if is_well:
+            try:
                 self.counts, self.cpu = self._outcome.recv()
+            except EOFError:
+                is_well = False
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        if not is_well and not any(exception):
+            raise RuntimeError("the generator of slow connections has failed")
 
     def _run(self, pipe):
         # Ctrl-C is for the script, which then stops its clients.
@@ -160,21 +166,20 @@ class _Generator:
             self._end(connection)
         elif events & select.EPOLLIN:
             self._receive(connection)
-        elif events & select.EPOLLOUT and self.may_send > 0:
-            self._send(connection)
+        elif events & select.EPOLLOUT:
+            if not connection.is_connected:
+                connection.is_connected = True
+                self.established += 1
+            if self.may_send > 0:
+                self._send(connection)
 
     def _send(self, connection):
-        if not connection.is_connected:
-            connection.is_connected = True
-            self.established += 1
+        """One piece, so that all get on alike."""
         opening = connection.kind.opening
         try:
-            while connection.sent < len(opening) and self.may_send > 0:
-                sent = connection.socket.send(opening[connection.sent : connection.sent + PIECE])
-                connection.sent += sent
-                self.may_send -= sent
-                if sent < PIECE:
-                    break
+            sent = connection.socket.send(opening[connection.sent : connection.sent + PIECE])
+            connection.sent += sent
+            self.may_send -= sent
         except BlockingIOError:
             pass
         except OSError:

@@ -41,6 +41,7 @@ def _row(findings, kind, count, arguments):
         missed = [name for name, one in outcomes.items() if not one.is_within(bounds[name], most=True)]
         if watch.judged() > arguments.memory:
             missed.append(f"memory over {arguments.memory} MB")
+        findings.note(watch.note())
         findings.row(
             bodies=kind.title, of=count, open=f"{at_start}, {crowd.open}", **outcomes, ended=crowd.said(),
             **watch.columns(), generator=f"{crowd.cpu:.0%}", missed=missed,
