@@ -3,7 +3,7 @@
 
     bench/slow-clients.py                          well-behaved clients beside each kind of slow connection; 15 minutes
     bench/slow-clients.py --kind idle --kind head --connections 1500 --seconds 5
-    bench/slow-clients.py --places                 10,000 kept connections, 20,000 clients, a newcomer where all is taken
+    bench/slow-clients.py --places                 10,000 kept connections, 20,000 clients, newcomers where all is taken
     bench/slow-clients.py --starve                 stalled bodies beside honest ones
     bench/slow-clients.py --bound                  the largest requests and answers at once, in the memory's bound
     bench/slow-clients.py --silent-database        a database that accepts and never answers
@@ -36,7 +36,7 @@ def main():
     for name in MODES:
         parser.add_argument(f"--{name}", dest="modes", action="append_const", const=name)
     parser.add_argument("--kind", action="append", choices=beside_slow.NAMES, help="of slow connection; default: each")
-    parser.add_argument("--connections", type=int, nargs="+", metavar="N", help="slow connections; default: as the part has it")
+    parser.add_argument("--connections", type=int, nargs="+", metavar="N", help="default: as the part has them")
     parser.add_argument("--seconds", type=int, default=15, help="of the well-behaved client, for each row")
     parser.add_argument("--memory", type=int, default=128, metavar="MB", help="the bound that is judged by")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent / "slow-clients.md")

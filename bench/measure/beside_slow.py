@@ -2,9 +2,9 @@
 
 from . import kinds
 from .beside import LARGE, SMALL_POST, WELCOME, alternate, apart, large
-from .cgroup import Confined, Watch
+from .cgroup import Confined, Watch, two_tier
 from .findings import Findings
-from .servers import AXUM, BINARY
+from .servers import AXUM
 from .slow import Crowd
 
 COUNTS = [1500, 5000]
@@ -48,7 +48,7 @@ def _axum(findings, count, seconds):
 def _two_tier(findings, name, count, bound, arguments):
     chosen = kinds.KINDS if name == MIXED else [kinds.BY_NAME[name]]
     title = "all kinds mixed" if name == MIXED else chosen[0].title
-    with Confined([BINARY]) as server:
+    with two_tier() as server:
         server.post(kinds.DOCUMENTS)
         with Watch(server) as watch, Crowd(server.address, chosen, count) as crowd:
             crowd.wait(_patience(count), lambda: crowd.open >= count)

@@ -9,10 +9,9 @@ import time
 
 from . import kinds
 from .beside import SMALL_POST, WELCOME, once
-from .cgroup import Confined, Watch
+from .cgroup import Watch, two_tier
 from .client import Client
 from .findings import Findings
-from .servers import BINARY
 from .slow import Crowd
 
 MIB = 1 << 20
@@ -29,7 +28,8 @@ def measure(arguments):
     findings = Findings("Memory has one bound")
     bodies = kinds.head_of(len(_keys(MIB - 1))) + _keys(MIB - 1)
     _requests(findings, "16 bodies of 1 MB of short distinct keys at once", 16, bodies, arguments)
-    _requests(findings, "64 import lines of 6 MiB, a string", 64, _line(b'{"text":"' + (LINE - 11) * b"x" + b'"}'), arguments)
+    text = _line(b'{"text":"' + (LINE - 11) * b"x" + b'"}')
+    _requests(findings, "64 import lines of 6 MiB, a string", 64, text, arguments)
     _requests(findings, "64 import lines of 6 MiB, short distinct keys", 64, _line(_keys(LINE - 1)), arguments)
     for count in (6, 300):
         _unread(findings, count, arguments, False)
@@ -55,7 +55,7 @@ def _line(document):
 def _requests(findings, what, count, request, arguments):
     """Sent at once, in a few rounds. All but their last bytes first, so that they are there at the same time."""
     statuses = collections.Counter()
-    with Confined([BINARY]) as server:
+    with two_tier() as server:
         with Watch(server) as watch:
             for _ in range(ROUNDS):
                 gate = threading.Barrier(count)
@@ -94,7 +94,7 @@ def _unread(findings, count, arguments, changes):
     """Clients that do not read a page; while it `changes`, each holds a version of its own."""
     what = f"{count} clients that do not read a page of 4 MB" + (", which changes meanwhile" if changes else "")
     kind = kinds.reader("large-page", what, LARGE_PAGE)
-    with Confined([BINARY]) as server:
+    with two_tier() as server:
         server.post(LARGE_DOCUMENTS)
         with Watch(server) as watch, Crowd(server.address, [kind], count) as crowd:
             failures, until = [], time.monotonic() + HELD_SECONDS
@@ -108,7 +108,8 @@ def _unread(findings, count, arguments, changes):
                 except (OSError, ValueError) as problem:
                     failures.append(f"{type(problem).__name__}: {problem}")
                 time.sleep(0.02)
-            details = f"open {crowd.open}; beside them {len(failures)} failures" + (f" ({failures[0]})" if failures else "")
+            details = f"open {crowd.open}; beside them {len(failures)} failures"
+            details += f" ({failures[0]})" if failures else ""
         missed = [] if not failures else ["requests beside them failed"]
         _row(findings, what, server, watch, arguments, f"{details}; ended: {crowd.said()}", missed)
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 from . import process
-from .servers import Server
+from .servers import ALLOCATOR, BINARY, Server
 
 ROOT = pathlib.Path("/sys/fs/cgroup")
 # Enters the cgroup, and becomes the server without another process.
@@ -109,6 +109,10 @@ class Confined(Server):
         self.cgroup.remove()
 
 
+def two_tier(**settings):
+    return Confined([BINARY], **{"GLIBC_TUNABLES": ALLOCATOR, **settings})
+
+
 class Watch:
     """Samples a confined server ten times a second from `with` to its end. All in megabytes."""
 
@@ -160,6 +164,9 @@ class Watch:
     def judged(self):
         """What has to stay under the bound: all but cached files, or the resident size where there is no cgroup."""
         return self.unreclaimable or self.resident
+
+    def __str__(self):
+        return ", ".join(f"{name} {value}" for name, value in self.columns().items())
 
     def columns(self):
         row = {"RSS, MB": round(self.resident, 1)}

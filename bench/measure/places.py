@@ -2,10 +2,9 @@
 
 from . import kinds, process
 from .beside import WELCOME, alternate, apart
-from .cgroup import Confined, Watch
+from .cgroup import Watch, two_tier
 from .client import crowd as clients_at_once
 from .findings import Findings
-from .servers import BINARY
 from .slow import Crowd, Limits, raise_descriptors
 
 PLACES = 10_000
@@ -27,7 +26,7 @@ def measure(arguments):
 
 
 def _kept(findings, places, arguments):
-    with Confined([BINARY]) as server, Watch(server) as watch:
+    with two_tier() as server, Watch(server) as watch:
         limits = Limits(reopens=False)
         with Crowd(server.address, [kinds.BY_NAME["kept"]], places, limits) as crowd:
             is_served = crowd.wait(10 + places / 500, lambda: crowd.served >= places)
@@ -36,20 +35,20 @@ def _kept(findings, places, arguments):
         findings.note(watch.note())
     details = f"{served:,} were served, {still_open:,} are open; ended: {crowd.said()}; generator {crowd.cpu:.0%}"
     findings.check(f"{places:,} connections are kept after a request", is_served and still_open >= places, details)
-    details = f"{resident:.1f} MB; at most: {', '.join(f'{name} {value}' for name, value in watch.columns().items())}"
+    details = f"{resident:.1f} MB; at most: {watch}"
     findings.check(f"they take at most {RESIDENT} MB resident", is_served and watch.resident <= RESIDENT, details)
     is_met = is_served and watch.judged() <= arguments.memory
     findings.check(f"and at most {arguments.memory} MB in all", is_met, f"{watch.judged():.1f} MB")
 
 
 def _once_each(findings, count):
-    with Confined([BINARY]) as server, Watch(server) as watch:
+    with two_tier() as server, Watch(server) as watch:
         outcome = apart(_come_and_leave, server.address, count)
     missing = count - outcome.answered
     times = sorted(outcome.first) or [0]
     details = (
-        f"{outcome.took:.1f} s; {missing:,} were not, of them {outcome.refused:,} refused; p50 {times[len(times) // 2]:.2g} "
-        f"s, most {times[-1]:.2g} s; {', '.join(f'{name} {value}' for name, value in watch.columns().items())}"
+        f"{outcome.took:.1f} s; {missing:,} were not, of them {outcome.refused:,} refused; "
+        f"p50 {times[len(times) // 2]:.2g} s, most {times[-1]:.2g} s; {watch}"
     )
     findings.check(f"{count:,} clients that come at once, ask once and leave are all served", missing == 0, details)
 
@@ -61,11 +60,12 @@ def _come_and_leave(address, count):
 
 def _newcomer(findings, name, count, seconds):
     """Beside connections of which those that have to give way come again."""
-    with Confined([BINARY]) as server:
+    with two_tier() as server:
         with Crowd(server.address, [kinds.BY_NAME[name]], count) as crowd:
             crowd.wait(10 + count / 500, lambda: crowd.open >= count * 0.9)
             held = crowd.open
             outcome = apart(alternate, server.address, [WELCOME], seconds)["GET /"]
-    title = f"a newcomer is served within {NEWCOMER / 1000:.0f} s where {count:,} want the places: {kinds.BY_NAME[name].title}"
+    title = f"a newcomer is served within {NEWCOMER / 1000:.0f} s where {count:,} want the places, "
+    title += kinds.BY_NAME[name].title
     details = f"{outcome}; {held:,} were open; ended: {crowd.said()}"
     findings.check(title, outcome.is_within(NEWCOMER, most=True), details)

@@ -8,10 +8,9 @@ import threading
 import time
 
 from . import kinds
-from .cgroup import Confined
+from .cgroup import two_tier
 from .client import length_of
 from .findings import Findings
-from .servers import BINARY
 
 # In seconds; two-tier's defaults, and what may pass until it has noticed.
 BODY_TIMEOUT, SEND_TIMEOUT, SLACK = 10, 30, 2
@@ -88,7 +87,7 @@ def _stalled():
 
 def measure(arguments):
     findings = Findings("Progress", ["Stalled: seconds until the server's side of the connection is closed."])
-    with Confined([BINARY]) as server:
+    with two_tier() as server:
         server.post(DOCUMENTS)
         stalled = [_Stall(server.address, one) for one in _stalled()]
         honest = [_Transfer(server.address, what, request, pace) for what, request in UPLOADS.items() for pace in PACES]
@@ -104,13 +103,15 @@ def measure(arguments):
             limit = one.kind.limit + SLACK
             is_met = one.took is not None and one.took <= limit
             took = "never within a minute" if one.took is None else f"{one.took:.1f} s"
-            findings.row(client=one.kind.title, bound=f"ends within {limit} s", seen=took, missed=[] if is_met else ["late"])
+            missed = [] if is_met else ["late"]
+            findings.row(client=one.kind.title, bound=f"ends within {limit} s", seen=took, missed=missed)
         until = time.monotonic() + MOST_SECONDS
         for one in honest:
             one.join(max(0, until - time.monotonic()))
-            seen = one.outcome or "still under way"
+            client = f"{one.what}, {one.pace.title}{one.buffer}"
+            seen = f"{one.outcome or 'still under way'}, {one.took:.0f} s"
             missed = [] if one.outcome == "complete" else ["cut"]
-            findings.row(client=f"{one.what}, {one.pace.title}{one.buffer}", bound="completes", seen=f"{seen}, {one.took:.0f} s", missed=missed)
+            findings.row(client=client, bound="completes", seen=seen, missed=missed)
     return findings
 
 

@@ -9,10 +9,10 @@ import threading
 import time
 
 from .beside import Apart, Ask, alternate
-from .cgroup import Confined, Watch
+from .cgroup import Watch, two_tier
 from .client import request
 from .findings import Findings
-from .servers import BINARY, Database, address_of
+from .servers import Database, address_of
 from .slow import raise_descriptors
 
 CLIENTS = 2000
@@ -23,6 +23,8 @@ SLACK = 0.5
 # A database that is slow but alive, and what it is then answered: there is no document with the `_id` "ada".
 SLOW, ANSWERS = 0.2, {"200", "201", "404"}
 BESIDE = 100
+# Memory breathes, as in measure/verdict.py.
+FLAT = 1.1
 ASKS = [
     request("GET", "/data"), request("POST", "/data", b'{"name":"Ada"}'), request("GET", "/data/ada"),
     request("GET", "/data?limit=7"),
@@ -36,14 +38,15 @@ def measure(arguments):
         database = stack.enter_context(Database())
         front = stack.enter_context(Front())
         uri = database.uri.replace(address_text(database.uri), "127.0.0.1:%d" % front.address[1])
-        server = stack.enter_context(Confined([BINARY], MONGODB_URI=uri))
+        server = stack.enter_context(two_tier(MONGODB_URI=uri))
         ops = address_of(server.ops_url)
         with Watch(server) as watch:
             with Apart(_ask_for_data, server.address, count, seconds) as crowd:
                 beside = [
                     stack.enter_context(Apart(alternate, address, [Ask(path, request("GET", path), status)], seconds))
                     for address, path, status in [
-                        (server.address, "/", 200), (ops, "/healthz", 200), (ops, "/readyz", 503), (ops, "/metrics", 200),
+                        (server.address, "/", 200), (ops, "/healthz", 200), (ops, "/readyz", 503),
+                        (ops, "/metrics", 200),
                     ]
                 ]
                 for one in beside:
@@ -78,11 +81,12 @@ def address_text(uri):
 def _flat(findings, watch):
     """From when all clients are there to the end."""
     rows = watch.samples[len(watch.samples) // 3 :]
-    for name, column, factor in (("threads", 2, 1.1), ("resident memory", 1, 1.1)):
+    for name, column in (("threads", 2), ("resident memory", 1)):
         values = [row[column] for row in rows]
         first, last = statistics.median(values[: len(values) // 4]), max(values[-len(values) // 4 :])
-        findings.check(f"{name} flat", last <= first * factor + 1, f"{first:.4g}, then {last:.4g}; most {max(values):.4g}")
-    findings.note(watch.note() + " " + ", ".join(f"{name} {value}" for name, value in watch.columns().items()) + ".")
+        details = f"{first:.4g}, then {last:.4g}; most {max(values):.4g}"
+        findings.check(f"{name} flat", last <= first * FLAT + 1, details)
+    findings.note(f"{watch.note()} {watch}.")
 
 
 def _first_answer(address):

@@ -1,5 +1,5 @@
-"""Very many slow connections, from one process with one epoll set. One that the server ends is opened again, at a bounded
-rate, so that there are always nearly as many as were asked for."""
+"""Very many slow connections, from one process with one epoll set. One that the server ends is opened again, at a
+bounded rate, so that there are always nearly as many as were asked for."""
 
 import collections
 import dataclasses
@@ -38,8 +38,9 @@ def raise_descriptors(needed):
 
 
 class Crowd:
-    """From `with` to its end. `open` is how many are open now, `served` how many had a 200 so far; then `counts` is what
-    became of the others, by status where the server gave one, and `cpu` the generator's own processor time by second."""
+    """From `with` to its end. `open` is how many are open now, `served` how many had a 200 so far. In the end `counts`
+    is what became of those that the server ended, by status where it gave one, and `cpu` the generator's own processor
+    time by second."""
 
     def __init__(self, address, kinds, count, limits=None):
         self.address, self.kinds, self.count, self.limits = address, kinds, count, limits or Limits()

@@ -2,9 +2,8 @@
 
 from . import kinds
 from .beside import POST_17_KB, POST_900_KB, TWO_BYTES, alternate, apart
-from .cgroup import Confined, Watch
+from .cgroup import Watch, two_tier
 from .findings import Findings
-from .servers import BINARY
 from .slow import Crowd
 
 COUNTS = [16, 200, 5000]
@@ -21,8 +20,8 @@ STALLED = [
 
 def measure(arguments):
     findings = Findings("Nobody starves", [
-        f"Bodies of 1 MB that stop after {SENT // 1000} KB; honest requests beside them, each with a connection of its own: "
-        "p50 / p99 / most.",
+        f"Bodies of 1 MB that stop after {SENT // 1000} KB; honest requests beside them, each with a connection of its "
+        "own: p50 / p99 / most.",
     ])
     for kind in STALLED:
         for count in arguments.connections or COUNTS:
@@ -31,7 +30,7 @@ def measure(arguments):
 
 
 def _row(findings, kind, count, arguments):
-    with Confined([BINARY]) as server:
+    with two_tier() as server:
         with Watch(server) as watch, Crowd(server.address, [kind], count) as crowd:
             crowd.wait(5 + count / 500, lambda: crowd.open >= count)
             at_start = crowd.open
