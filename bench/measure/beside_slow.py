@@ -5,7 +5,7 @@ from .beside import LARGE, SMALL_POST, WELCOME, alternate, apart, large
 from .cgroup import Confined, Watch, two_tier
 from .findings import Findings
 from .servers import AXUM
-from .slow import Crowd
+from .slow import NEARLY, Crowd
 
 COUNTS = [1500, 5000]
 MIXED = "mixed"
@@ -61,6 +61,8 @@ def _two_tier(findings, name, count, bound, arguments):
         missed += [what for what, took in others.items() if isinstance(took, str)]
         if watch.judged() > arguments.memory:
             missed.append(f"memory over {arguments.memory} MB")
+        if at_start < count * NEARLY:
+            missed.append("few connections open: says nothing")
         if server.process.poll() is not None:
             missed.append("the server has ended")
         findings.row(

@@ -17,6 +17,8 @@ IP_BIND_ADDRESS_NO_PORT = 24
 MOST_SECONDS = 900
 TICK = 0.01
 PIECE = 1 << 16
+# With less of those that were asked for, a row says nothing of what it is about.
+NEARLY = 0.9
 
 
 @dataclasses.dataclass

@@ -4,7 +4,7 @@ from . import kinds
 from .beside import POST_17_KB, POST_900_KB, TWO_BYTES, alternate, apart
 from .cgroup import Watch, two_tier
 from .findings import Findings
-from .slow import Crowd
+from .slow import NEARLY, Crowd
 
 COUNTS = [16, 200, 5000]
 HONEST = 1000
@@ -38,6 +38,8 @@ def _row(findings, kind, count, arguments):
             outcomes = apart(alternate, server.address, asks, min(arguments.seconds, 10))
         bounds = {ask.name: HONEST for ask in asks} | {TWO_BYTES.name: TINY}
         missed = [name for name, one in outcomes.items() if not one.is_within(bounds[name], most=True)]
+        if at_start < count * NEARLY:
+            missed.append("few bodies there: says nothing")
         if watch.judged() > arguments.memory:
             missed.append(f"memory over {arguments.memory} MB")
         findings.note(watch.note())
