@@ -23,7 +23,7 @@ RUSTFLAGS = re.search(r'RUSTFLAGS="(.*)"', DOCKERFILE)[1]
 TARGET = f"{os.uname().machine}-unknown-linux-gnu"
 BINARY = pathlib.Path(os.environ.get("BINARY", ROOT / "target" / TARGET / "release/two-tier")).resolve()
 BARE_LOOP = ROOT / "bench/bare-loop/target/release/bare-loop"
-AXUM = ROOT / "bench/axum/target/release/axum-peer"
+AXUM = pathlib.Path(os.environ.get("AXUM", ROOT / "bench/axum/target/release/axum-peer")).resolve()
 PYTHON = ROOT / "target/bench-flask/bin/python"
 ALLOCATOR = os.environ.get("GLIBC_TUNABLES", re.search(r"GLIBC_TUNABLES=(\S+)", DOCKERFILE)[1])
 
@@ -34,12 +34,12 @@ def end_with_sigterm():
 
 
 def build(*crates):
-    """Builds two-tier, unless BINARY names one, and the crates in bench/ that are named."""
+    """Builds two-tier and the crates in bench/ that are named, unless BINARY or AXUM names one that is there."""
     release = ["cargo", "build", "--locked", "--release", "--quiet"]
     if "BINARY" not in os.environ:
         environment = {**os.environ, "RUSTFLAGS": RUSTFLAGS}
         subprocess.run([*release, "--target", TARGET], cwd=ROOT, env=environment, check=True)
-    for crate in crates:
+    for crate in (crate for crate in crates if crate.upper() not in os.environ):
         subprocess.run(release, cwd=ROOT / "bench" / crate, check=True)
 
 
