@@ -197,6 +197,10 @@ impl Connection {
         }
     }
 
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Body(..))
+    }
+
     /// Bytes of memory that it makes the server keep, apart from the page that every place has.
     pub(super) fn held(&self) -> usize {
         self.input.held()

@@ -117,7 +117,8 @@ impl Shared {
             return self.end(token);
         }
         let held = match wait {
-            Wait::Writable(_) | Wait::Memory(_) => seat.connection.held() + KERNEL_HOLDS,
+            Wait::Writable(_) => seat.connection.held() + KERNEL_HOLDS,
+            Wait::Memory(_) if seat.connection.is_in_body() => seat.connection.held() + KERNEL_HOLDS,
             _ => seat.connection.held(),
         };
         seat.charge.set(held);
@@ -127,7 +128,8 @@ impl Shared {
             notes.held_since = now;
         }
         notes.held = held;
-        notes.is_exempt &= held > 0;
+        // For one body, and only as long as it is coming.
+        notes.is_exempt &= held > 0 && seat.connection.is_in_body();
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
         let was_woken = matches!(occupant, Occupant::Driven { woken: true });
@@ -162,9 +164,9 @@ impl Shared {
         }
     }
 
-    /// Has a parked connection driven soon; `note` what for.
-    pub(super) fn queue(&self, token: Token, note: impl FnOnce(&mut Notes)) {
-        let Some(mut place) = self.places.lock(token) else { return };
+    /// Has a parked connection driven soon; `note` what for. Whether it still exists.
+    pub(super) fn queue(&self, token: Token, note: impl FnOnce(&mut Notes)) -> bool {
+        let Some(mut place) = self.places.lock(token) else { return false };
         note(&mut place.notes);
         match std::mem::replace(&mut place.occupant, Occupant::Driven { woken: true }) {
             Occupant::Parked(seat, _) => {
@@ -175,6 +177,7 @@ impl Shared {
             Occupant::Driven { .. } => {}
             occupant => place.occupant = occupant,
         }
+        true
     }
 
     fn wait_for_memory(&self, token: Token) {
@@ -182,11 +185,17 @@ impl Shared {
     }
 
     /// Wakes the one that has waited for memory the longest; when it is parked again, it wakes the next.
-    fn wake_for_memory(&self) {
-        let head = self.memory_waiters.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        if let Some(token) = head {
-            self.wake(token);
+    pub(super) fn wake_for_memory(&self) {
+        while let Some(token) = self.next_memory_waiter() {
+            // One that has ended wakes nobody.
+            if self.queue(token, |_| {}) {
+                return;
+            }
         }
+    }
+
+    pub(super) fn next_memory_waiter(&self) -> Option<Token> {
+        self.memory_waiters.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// A connection has ended, and its place is free.
