@@ -18,6 +18,8 @@
 
 mod body;
 mod head;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
