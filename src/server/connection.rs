@@ -18,6 +18,8 @@
 
 mod body;
 mod head;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -196,6 +198,10 @@ impl Connection {
             State::Closing { until } => until.checked_sub(LINGER),
             _ => None,
         }
+    }
+
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Body(..))
     }
 
     /// Bytes of memory that it makes the server keep, apart from the page that every place has.

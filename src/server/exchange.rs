@@ -72,6 +72,13 @@ impl InFlight {
         self.asked.as_ref().is_some_and(|asked| asked.keep_alive)
     }
 
+    /// The client has been told to send its body, and will.
+    pub(super) fn expects_no_more(&mut self) {
+        if let Some(asked) = &mut self.asked {
+            asked.expects_continue = false;
+        }
+    }
+
     pub(super) fn expects_continue(&self) -> bool {
         self.asked.as_ref().is_some_and(|asked| asked.expects_continue)
     }

@@ -70,7 +70,9 @@ impl Shared {
                 progress_noted = Instant::now();
             }
             self.look(notes_progress);
-            if self.accept_fails.load(Relaxed) && !self.is_refusing.load(Relaxed) {
+            // A place that becomes free when the last one is taken may be noticed by neither side.
+            let missed = !self.places.is_full() && self.newcomers_wait.swap(false, Relaxed);
+            if (missed || self.accept_fails.load(Relaxed)) && !self.is_refusing.load(Relaxed) {
                 self.await_newcomers();
             }
         }
@@ -122,6 +124,9 @@ impl Shared {
         }
         if is_short {
             self.relieve(holders, one_is_exempt);
+        } else {
+            // Whoever freed the memory may have been another server, or nobody's turn.
+            self.wake_for_memory();
         }
     }
 
@@ -143,8 +148,10 @@ impl Shared {
             self.queue(holder.token, |notes| notes.evict = true);
         }
         if evicted == 0 && !one_is_exempt {
-            if let Some(token) = self.memory_waiters.pop() {
-                self.queue(token, |notes| notes.is_exempt = true);
+            while let Some(token) = self.memory_waiters.pop() {
+                if self.queue(token, |notes| notes.is_exempt = true) {
+                    break;
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use super::connection::{self, Connection, Wait};
 use super::input::Buffer;
 use super::places::{Notes, Occupant, Place, Seat};
 use super::ready::Turn;
-use super::service::{Token, Wake, Waker};
+use super::service::{Token, Waker};
 use super::socket::Socket;
 use crate::log;
 
@@ -124,7 +124,8 @@ impl Shared {
             return self.end(token);
         }
         let held = match wait {
-            Wait::Writable(_) | Wait::Memory(_) => seat.connection.held() + KERNEL_HOLDS,
+            Wait::Writable(_) => seat.connection.held() + KERNEL_HOLDS,
+            Wait::Memory(_) if seat.connection.is_in_body() => seat.connection.held() + KERNEL_HOLDS,
             _ => seat.connection.held(),
         };
         seat.charge.set(held);
@@ -134,7 +135,8 @@ impl Shared {
             notes.held_since = now;
         }
         notes.held = held + seat.connection.share();
-        notes.is_exempt &= held > 0;
+        // For one body, and only as long as it is coming.
+        notes.is_exempt &= held > 0 && seat.connection.is_in_body();
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
         let was_woken = matches!(occupant, Occupant::Driven { woken: true });
@@ -169,9 +171,9 @@ impl Shared {
         }
     }
 
-    /// Has a parked connection driven soon; `note` what for.
-    pub(super) fn queue(&self, token: Token, note: impl FnOnce(&mut Notes)) {
-        let Some(mut place) = self.places.lock(token) else { return };
+    /// Has a parked connection driven soon; `note` what for. Whether it still exists.
+    pub(super) fn queue(&self, token: Token, note: impl FnOnce(&mut Notes)) -> bool {
+        let Some(mut place) = self.places.lock(token) else { return false };
         note(&mut place.notes);
         match std::mem::replace(&mut place.occupant, Occupant::Driven { woken: true }) {
             Occupant::Parked(seat, _) => {
@@ -182,12 +184,16 @@ impl Shared {
             Occupant::Driven { .. } => {}
             occupant => place.occupant = occupant,
         }
+        true
     }
 
     /// Wakes the one that has waited for memory the longest; when it is parked again, it wakes the next.
-    fn wake_for_memory(&self) {
-        if let Some(token) = self.memory_waiters.pop() {
-            self.wake(token);
+    pub(super) fn wake_for_memory(&self) {
+        while let Some(token) = self.memory_waiters.pop() {
+            // One that has ended wakes nobody.
+            if self.queue(token, |_| {}) {
+                return;
+            }
         }
     }
 

@@ -134,7 +134,7 @@ impl Connection {
 
     fn send_interim(
         &mut self,
-        exchange: Box<InFlight>,
+        mut exchange: Box<InFlight>,
         mut receiving: Receiving,
         socket: &mut dyn Transport,
         turn: &Turn,
@@ -142,6 +142,9 @@ impl Connection {
         match socket.send(receiving.interim, false) {
             Ok(count) => {
                 receiving.interim = &receiving.interim[count..];
+                if receiving.interim.is_empty() {
+                    exchange.expects_no_more();
+                }
                 self.go_on_in(State::Body(exchange, receiving))
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Body(exchange, receiving)),
