@@ -23,6 +23,11 @@ impl DocumentId {
         Ok(Self(value))
     }
 
+    /// The `_id` of a document in a database, which whoever stored it there has chosen.
+    pub(crate) fn stored(value: RawBsonRef<'_>) -> Self {
+        Self(value.into())
+    }
+
     pub(crate) fn as_raw(&self) -> RawBsonRef<'_> {
         self.0.as_raw_bson_ref()
     }

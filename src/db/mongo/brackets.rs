@@ -4,7 +4,7 @@
 
 use bson::{Bson, Document as Filter, RawBsonRef, doc};
 
-use crate::db::{Order, PageQuery};
+use crate::db::Order;
 use crate::document::DocumentId;
 
 /// The types that an `_id` can have, in MongoDB's comparison order; those on one line compare by value with each other.
@@ -26,15 +26,15 @@ const TYPE_BRACKETS: [&[&str]; 14] = [
     &["maxKey"],
 ];
 
-/// What finds the documents behind `query.after` whose `_id` is of the same bracket of types: MongoDB compares within
-/// one bracket only. None where nothing else can be in it.
-pub(super) fn bracket_filter(query: &PageQuery) -> Option<Filter> {
-    let Some(after) = &query.after else {
+/// What finds the documents behind `after` whose `_id` is of the same bracket of types: MongoDB compares within one
+/// bracket only. None where nothing else can be in it.
+pub(super) fn bracket_filter(after: Option<&DocumentId>, order: Order) -> Option<Filter> {
+    let Some(after) = after else {
         return Some(Filter::new());
     };
     let id = to_bson(after);
     let is_nan = matches!(id, Bson::Double(number) if number.is_nan());
-    match (query.order, &id) {
+    match (order, &id) {
         // Nothing is beside it in its bracket, and a comparison with MinKey or MaxKey would leave the bracket.
         (_, Bson::MinKey | Bson::Null | Bson::MaxKey) => None,
         // NaN is below every number in the index, but compares with none.
