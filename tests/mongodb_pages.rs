@@ -4,8 +4,10 @@
 mod support;
 
 use std::sync::Arc;
+use std::thread;
 
-use bson::{Bson, Document};
+use bson::{Bson, Decimal128, Document, doc};
+use support::collection::Collection;
 use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
 use support::{Connection, Directory, Mongodb, Server};
@@ -15,6 +17,18 @@ fn start_behind(mongodb: &Mongodb, proxy: &Proxy) -> Server {
     let directory = Arc::new(Directory::new());
     let uri = mongodb.uri_through(proxy, &database_of(&directory));
     Server::start_in(directory, &[("MONGODB_URI", &uri), ("LOG", "off")])
+}
+
+/// A server over a collection that a script plays.
+fn start_over(collection: Collection) -> Option<(Server, Proxy)> {
+    let proxy = Proxy::start(Mongodb::shared_own()?.port());
+    let server = start_behind(Mongodb::shared_own()?, &proxy);
+    proxy.answer("find", move |command| collection.find(command));
+    Some((server, proxy))
+}
+
+fn decimal(text: &str) -> Bson {
+    Bson::Decimal128(text.parse::<Decimal128>().unwrap())
 }
 
 /// The `_id`s in each page as JSON, from `target` along the links.
@@ -85,4 +99,91 @@ fn a_reply_that_ends_early_ends_nothing() {
     }
     let lines: Vec<String> = all.iter().map(|id| format!("{{\"_id\":{id}}}")).collect();
     assert_eq!(server.export().lines().collect::<Vec<_>>(), lines);
+}
+
+/// Every number that compares unlike it sorts, once of each type that has it.
+#[test]
+fn numbers_that_compare_unlike_they_sort_page_through_both_ways() {
+    let doubles = [f64::NAN, f64::NEG_INFINITY, -0.0, f64::INFINITY].map(Bson::Double);
+    let decimals = ["NaN", "-Infinity", "-0", "Infinity"].map(decimal);
+    for mixture in 0..16 {
+        let special = |n: usize| if mixture >> n & 1 == 0 { doubles[n].clone() } else { decimals[n].clone() };
+        let ids = [
+            Bson::MinKey,
+            Bson::Null,
+            special(0),
+            special(1),
+            decimal("-1E+300"),
+            Bson::Int64(-5),
+            special(2),
+            decimal("0.5"),
+            Bson::Double(1e300),
+            special(3),
+            Bson::String("a".into()),
+            Bson::Boolean(false),
+            Bson::Boolean(true),
+            Bson::MaxKey,
+        ];
+        let Some((server, _proxy)) = start_over(Collection::of_ids(&ids)) else { return };
+        let [all] = &walk(&server, "/data")[..] else { panic!("more than one page") };
+        assert_eq!(all.len(), ids.len());
+        let reversed: Vec<String> = all.iter().rev().cloned().collect();
+        for limit in [1, 2, 5] {
+            let pages = |ids: &[String]| ids.chunks(limit).map(<[String]>::to_vec).collect::<Vec<_>>();
+            assert_eq!(walk(&server, &format!("/data?limit={limit}")), pages(all), "mixture {mixture}");
+            assert_eq!(walk(&server, &format!("/data?limit={limit}&order=desc")), pages(&reversed), "{mixture}");
+        }
+    }
+}
+
+/// Asks for each of the ids again and again, many at a time.
+fn look_up(server: &Server, proxy: &Proxy, targets: &[(&str, u16)]) {
+    thread::scope(|scope| {
+        for client in 0..32 {
+            scope.spawn(move || {
+                let mut connection = Connection::open(server.address);
+                for turn in 0..40 {
+                    let (id, status) = targets[(client + turn) % targets.len()];
+                    let answer = connection.request("GET", &format!("/data/{id}"), &[], b"");
+                    assert_eq!(answer.status, status, "{id}: {}", answer.text());
+                }
+            });
+        }
+    });
+    let together = proxy.commands("find").iter().filter(|find| find.to_string().contains("$in")).count();
+    assert!(together > 0, "none of them were asked for together");
+}
+
+#[test]
+fn a_decimal_is_found_alone_and_among_others() {
+    let ids = [decimal("1.5"), Bson::Int32(7), Bson::Document(doc! { "a": decimal("2") })];
+    let Some((server, proxy)) = start_over(Collection::of_ids(&ids)) else { return };
+    let targets = [
+        ("1.5", 200),
+        ("%7B%22%24numberDecimal%22%3A%221.5%22%7D", 200),
+        ("%7B%22a%22%3A%7B%22%24numberDecimal%22%3A%222%22%7D%7D", 200),
+        ("7", 200),
+        ("7.0", 200),
+        ("8", 404),
+        ("none", 404),
+        ("%7B%22%24numberDecimal%22%3A%228%22%7D", 404),
+    ];
+    look_up(&server, &proxy, &targets);
+}
+
+#[test]
+fn what_a_collation_finds_equal_is_found_alone_and_among_others() {
+    let ids = ["ada", "Bob"].map(|name| Bson::String(name.to_owned()));
+    let mut collection = Collection::of_ids(&ids);
+    collection.ignores_case = true;
+    let Some((server, proxy)) = start_over(collection) else { return };
+    look_up(&server, &proxy, &[("ada", 200), ("Ada", 200), ("bob", 200), ("BOB", 200), ("carl", 404)]);
+}
+
+#[test]
+fn what_is_missing_is_not_asked_for_one_by_one() {
+    let Some((server, proxy)) = start_over(Collection::of_ids(&[Bson::Int32(1)])) else { return };
+    look_up(&server, &proxy, &[("1", 200), ("2", 404), ("3", 404), ("4", 404), ("5", 404)]);
+    let finds = proxy.commands("find").len();
+    assert!(finds < 32 * 40 / 2, "{finds} commands for {} look-ups", 32 * 40);
 }

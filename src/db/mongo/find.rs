@@ -129,31 +129,47 @@ impl MongoStore {
     }
 
     /// Asks for all at once. Which document belongs to which `_id` is told by the embedded store's keys, which are equal
-    /// where MongoDB finds two `_id`s equal; the few that have none are asked for one by one.
+    /// where MongoDB finds two `_id`s equal; but a decimal128 has none, and a collation finds more of them equal. So an
+    /// `_id` is missing only where a reply has no document at all, or where it was asked for by itself.
     pub(super) fn find_all(&self, ids: &[DocumentId]) -> MongoResult<Vec<Option<RawDocumentBuf>>> {
-        let collection = self.collection()?;
-        let find_one = |id: &DocumentId| collection.find_one(doc! { "_id": { "$eq": to_bson(id) } }).run();
-        if let [id] = ids {
-            return Ok(vec![find_one(id)?]);
-        }
+        let mut documents = vec![None; ids.len()];
+        let mut missing: Vec<usize> = (0..ids.len()).collect();
         let keys: Vec<Option<Vec<u8>>> = ids.iter().map(|id| key::encode(id).ok()).collect();
-        let with_key = ids.iter().zip(&keys).filter(|(_, key)| key.is_some());
-        let wanted: Vec<Bson> = with_key.map(|(id, _)| to_bson(id)).collect();
-        let mut found = HashMap::new();
-        if !wanted.is_empty() {
-            let mut cursor = collection.find(doc! { "_id": { "$in": wanted } }).run()?;
-            while cursor.advance()? {
-                let document = cursor.current();
-                if let Ok(Some(id)) = document.get("_id") {
-                    found.insert(key::encode_value(id).ok(), document.to_owned());
-                }
+        while missing.len() > 1 {
+            let found = self.find_by_key(missing.iter().map(|&place| &ids[place]))?;
+            if found.is_empty() {
+                return Ok(documents);
+            }
+            let before = missing.len();
+            missing.retain(|&place| {
+                documents[place] = keys[place].as_ref().and_then(|_| found.get(&keys[place])).cloned();
+                documents[place].is_none()
+            });
+            if missing.len() == before {
+                break;
             }
         }
-        let place = |(id, key): (&DocumentId, &Option<Vec<u8>>)| match key {
-            Some(_) => Ok(found.get(key).cloned()),
-            None => find_one(id),
-        };
-        ids.iter().zip(&keys).map(place).collect()
+        let collection = self.collection()?;
+        for place in missing {
+            documents[place] = collection.find_one(doc! { "_id": { "$eq": to_bson(&ids[place]) } }).run()?;
+        }
+        Ok(documents)
+    }
+
+    /// The documents with these `_id`s by their keys; those that have none share one place.
+    fn find_by_key<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a DocumentId>,
+    ) -> MongoResult<HashMap<Option<Vec<u8>>, RawDocumentBuf>> {
+        let ids: Vec<Bson> = ids.map(to_bson).collect();
+        let mut cursor = self.collection()?.find(doc! { "_id": { "$in": ids } }).run()?;
+        let mut found = HashMap::new();
+        while cursor.advance()? {
+            let document = cursor.current();
+            let key = document.get("_id").ok().flatten().and_then(|id| key::encode_value(id).ok());
+            found.insert(key, document.to_owned());
+        }
+        Ok(found)
     }
 }
 
