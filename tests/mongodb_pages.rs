@@ -187,3 +187,72 @@ fn what_is_missing_is_not_asked_for_one_by_one() {
     let finds = proxy.commands("find").len();
     assert!(finds < 32 * 40 / 2, "{finds} commands for {} look-ups", 32 * 40);
 }
+
+/// Stores documents as another program might.
+fn store_as_another(server: &Server, ids: &[Bson]) {
+    let mongodb = Mongodb::shared_own().unwrap();
+    let database = mongodb.client().database(&database_of(&server.directory()));
+    let documents = ids.iter().map(|id| doc! { "_id": id.clone() });
+    database.collection("data").insert_many(documents).run().unwrap();
+}
+
+#[test]
+fn documents_whose_id_no_url_has_room_for_are_all_in_the_pages_and_the_export() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let text = |first: &str, length: usize| Bson::String(format!("{first}{}", "x".repeat(length)));
+    // Longer than the server itself stores, longer than a URL; first, last, by themselves and in a row.
+    let ids = [
+        text("a", 20_000),
+        text("b", 1),
+        text("c", 2_000),
+        text("d", 10_000),
+        text("e", 20_000),
+        text("f", 1),
+        text("g", 100_000),
+        text("h", 20_000),
+        text("i", 300_000),
+        text("j", 20_000),
+        text("k", 1),
+        text("l", 1),
+        Bson::Document(doc! { "a": text("", 100_000) }),
+        Bson::Boolean(true),
+    ];
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    store_as_another(&server, &ids);
+    let all: Vec<String> = server.export().lines().map(|line| line.to_owned()).collect();
+    assert_eq!(all.len(), ids.len());
+    for order in ["asc", "desc"] {
+        for limit in [1, 2, 3, 4, 5, 14, 100] {
+            let target = format!("/data?limit={limit}&order={order}");
+            let mut seen = walk(&server, &target).concat();
+            if order == "desc" {
+                seen.reverse();
+            }
+            let seen: Vec<String> = seen.iter().map(|id| format!("{{\"_id\":{id}}}")).collect();
+            assert!(seen == all, "{target}: {} of {} documents", seen.len(), all.len());
+        }
+    }
+    // Where nothing is in the way, a page has as many as it was asked for.
+    let lengths = |target: &str| walk(&server, target).iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(lengths("/data?limit=2")[..2], [2, 2]);
+    let page = server.get("/data?limit=3");
+    assert_eq!(page.next_link().unwrap().matches('x').count(), 2_000);
+    // By its own URL as well, where that has room for it.
+    assert_eq!(server.get(&format!("/data/c{}", "x".repeat(2_000))).status, 200);
+}
+
+#[test]
+fn a_document_whose_id_extended_json_has_no_words_for_is_in_the_pages() {
+    let object = |value: Bson| Bson::Document(doc! { "a": value });
+    let ids = [
+        Bson::Int32(1),
+        object(Bson::Document(doc! { "$date": "some day" })),
+        object(Bson::Document(doc! { "$numberInt": "5" })),
+        Bson::Boolean(true),
+    ];
+    let Some((server, _proxy)) = start_over(Collection::of_ids(&ids)) else { return };
+    for order in ["asc", "desc"] {
+        assert_eq!(walk(&server, &format!("/data?limit=1&order={order}")).concat().len(), ids.len());
+    }
+}

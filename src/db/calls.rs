@@ -4,7 +4,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use super::page::{Layout, Page, write_alone, write_page};
+use super::page::{Layout, Page, read_page, write_alone, write_page};
 use super::{Answers, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
 use crate::group::{Group, Rules};
@@ -70,7 +70,12 @@ pub(super) fn pages(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics
     let run = move |requests: Vec<(PageQuery, Layout)>, readers| {
         metrics.query_called(readers);
         let page = |(query, layout): &(PageQuery, Layout)| {
-            let batch = metrics.counted(Call::Page, store.page(query))?;
+            let read = |query: &PageQuery| metrics.counted(Call::Page, store.page(query));
+            let batch = match layout {
+                Layout::Array => read_page(query, read)?,
+                // An export goes on by itself, and no `_id` passes through a URL.
+                Layout::Lines => read(query)?,
+            };
             Ok(Arc::new(write_page(&batch, *layout)?))
         };
         requests.iter().map(page).collect()

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use bson::RawDocument;
 
-use super::{Batch, StoreError};
-use crate::document::DocumentId;
-use crate::json;
+use super::{Batch, PageQuery, StoreError, key};
+use crate::document::{Document, DocumentId};
+use crate::{json, percent};
+
+/// The longest that an `_id` may be in a URL, in bytes: a request's head has 16 KiB, and more than the `_id` in it.
+const MAX_ID_IN_URL: usize = 12 * 1024;
+/// Where a page that cannot end yet is given up, in bytes of BSON.
+const MAX_UNENDING_BYTES: usize = Document::MAX_BYTES;
 
 /// Documents as Extended JSON, ready to be sent.
 #[derive(Debug)]
@@ -24,6 +29,60 @@ pub(crate) enum Layout {
     Array,
     /// A line a document.
     Lines,
+}
+
+/// Reads a page that a client can go on from: where there is more, its last document has an `_id` that fits into a URL. So
+/// it ends at an earlier document than it might, or at a later one if none of them has such an `_id`.
+pub(super) fn read_page(
+    query: &PageQuery,
+    read: impl Fn(&PageQuery) -> Result<Batch, StoreError>,
+) -> Result<Batch, StoreError> {
+    let mut page = read(query)?;
+    let mut from = 0;
+    while page.more {
+        let documents = split_documents(&page.documents[from..])?;
+        let fits = |(_, document): &&(usize, &RawDocument)| id_of(document).is_ok_and(|id| fits_url(&id));
+        let end = if from == 0 { documents.iter().rev().find(fits) } else { documents.iter().find(fits) };
+        if let Some((end, _)) = end {
+            let end = from + end;
+            page.documents.truncate(end);
+            break;
+        }
+        if page.documents.len() > MAX_UNENDING_BYTES {
+            return Err(StoreError::Failed(format!(
+                "More than {MAX_UNENDING_BYTES} bytes of documents in a row have an _id that no URL has room for. An \
+                 export (\"Accept: application/x-ndjson\") has them all."
+            )));
+        }
+        let (_, last) = documents.last().ok_or_else(corrupt)?;
+        let next = read(&PageQuery { after: Some(id_of(last)?), ..query.clone() })?;
+        from = page.documents.len();
+        page.documents.extend_from_slice(&next.documents);
+        page.more = next.more;
+    }
+    Ok(page)
+}
+
+/// Each document, and where it ends.
+fn split_documents(documents: &[u8]) -> Result<Vec<(usize, &RawDocument)>, StoreError> {
+    let mut split = Vec::new();
+    let mut rest = documents;
+    while !rest.is_empty() {
+        let (document, behind) = split_document(rest)?;
+        rest = behind;
+        split.push((documents.len() - rest.len(), document));
+    }
+    Ok(split)
+}
+
+/// Whether a client can give the `_id` back in a URL. What others have stored can be too long for that, and there are
+/// values that Extended JSON has no words for, such as an object that looks like one of its types.
+fn fits_url(id: &DocumentId) -> bool {
+    let text = json::write_id(id);
+    let is_same = |read: &DocumentId| {
+        read == id || matches!((key::encode(read), key::encode(id)), (Ok(read), Ok(id)) if read == id)
+    };
+    percent::encode(&text).len() <= MAX_ID_IN_URL && json::parse_id(&text).is_ok_and(|read| is_same(&read))
 }
 
 /// Writes a document as a text of its own.
@@ -77,8 +136,7 @@ fn write_document(document: &RawDocument, text: &mut Vec<u8>) -> Result<(), Stor
 }
 
 fn id_of(document: &RawDocument) -> Result<DocumentId, StoreError> {
-    let id = document.get("_id").ok().flatten().ok_or_else(corrupt)?;
-    DocumentId::new(id.into()).map_err(|_| corrupt())
+    document.get("_id").ok().flatten().map(DocumentId::stored).ok_or_else(corrupt)
 }
 
 fn corrupt() -> StoreError {

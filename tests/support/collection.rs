@@ -59,6 +59,10 @@ impl Collection {
             }
             (Bson::String(one), Bson::String(other), ..) => Some(one.cmp(other)),
             (Bson::Boolean(one), Bson::Boolean(other), ..) => Some(one.cmp(other)),
+            (Bson::Document(_), Bson::Document(_), ..) => {
+                let place = |id: &Bson| self.documents.iter().position(|document| document["_id"] == *id);
+                Some(place(one)?.cmp(&place(other)?))
+            }
             _ if one == other => Some(Ordering::Equal),
             _ => None,
         }
