@@ -106,7 +106,7 @@ const SETTINGS: [Setting; 17] = [
     setting("DATA_FILE", "two-tier.redb", "file to store documents in where MONGODB_URI is not set"),
     secret("API_TOKEN", "bearer token that /data asks for; unset, it asks for none"),
     setting("MAX_CONNECTIONS", "512", "connections served at once; more wait"),
-    setting("MAX_BODY", "1MiB", "longest JSON body; a line of an import may be 6 times as long"),
+    setting("MAX_BODY", "1MiB", "longest JSON body; a line of an import may be 10 times as long"),
     setting("HEAD_TIMEOUT", "10s", "time for the head of a request to arrive"),
     setting("BODY_TIMEOUT", "10s", "time after which a body must arrive at 1 KiB/s"),
     setting("IDLE_TIMEOUT", "60s", "time that a connection may be silent between requests"),

@@ -16,6 +16,7 @@ use bson::RawDocumentBuf;
 use crate::config::{Config, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
 use crate::group::{Ticket, Unanswered};
+use crate::json::Format;
 use crate::log;
 use crate::metrics::Metrics;
 use calls::{Inserts, Lookups, Pages, Pings};
@@ -165,13 +166,18 @@ impl Db {
     }
 
     /// Begins to read a page.
-    pub(crate) fn begin_page(&self, query: PageQuery, layout: Layout) -> PendingPage<'_> {
-        PendingPage { ticket: self.pages.begin((query, layout)), health: &self.reads }
+    pub(crate) fn begin_page(&self, query: PageQuery, layout: Layout, format: Format) -> PendingPage<'_> {
+        PendingPage { ticket: self.pages.begin((query, layout, format)), health: &self.reads }
     }
 
     /// One document as Extended JSON.
-    pub(crate) fn get(&self, id: DocumentId, deadline: Instant) -> Result<Option<Arc<[u8]>>, StoreError> {
-        read(&self.reads, self.lookups.call(id, deadline))
+    pub(crate) fn get(
+        &self,
+        id: DocumentId,
+        format: Format,
+        deadline: Instant,
+    ) -> Result<Option<Arc<[u8]>>, StoreError> {
+        read(&self.reads, self.lookups.call((id, format), deadline))
     }
 
     pub(crate) fn ping(&self, deadline: Instant) -> Result<(), StoreError> {
@@ -215,7 +221,7 @@ impl From<Unanswered> for StoreError {
 
 /// A page on its way out of the store.
 pub(crate) struct PendingPage<'a> {
-    ticket: Ticket<(PageQuery, Layout), Result<Arc<Page>, StoreError>>,
+    ticket: Ticket<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>,
     health: &'a Health,
 }
 

@@ -60,15 +60,9 @@ impl App {
             }
             (Resource::Root, _) => Err(method_not_allowed("GET, HEAD")),
             (Resource::Data, Method::Get | Method::Head) => self.list(request, &target),
-            (Resource::Data, Method::Post) => {
-                target.no_query()?;
-                self.store(request)
-            }
+            (Resource::Data, Method::Post) => self.store(request, &target),
             (Resource::Data, _) => Err(method_not_allowed("GET, HEAD, POST")),
-            (Resource::Document(id), Method::Get | Method::Head) => {
-                target.no_query()?;
-                self.get(id)
-            }
+            (Resource::Document(id), Method::Get | Method::Head) => self.get(id, &target),
             (Resource::Document(_), _) => Err(method_not_allowed("GET, HEAD")),
         }
     }

@@ -8,6 +8,7 @@ use super::page::{Layout, Page, read_page, write_alone, write_page};
 use super::{Answers, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
 use crate::group::{Group, Rules};
+use crate::json::Format;
 use crate::metrics::{Call, Metrics};
 
 /// The most documents in one insert command.
@@ -18,8 +19,8 @@ const MAX_INSERT_BYTES: usize = 8 * 1024 * 1024;
 const MAX_LOOKUPS: usize = 100;
 
 pub(super) type Inserts = Group<Vec<Document>, Answers>;
-pub(super) type Pages = Group<(PageQuery, Layout), Result<Arc<Page>, StoreError>>;
-pub(super) type Lookups = Group<DocumentId, Lookup>;
+pub(super) type Pages = Group<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>;
+pub(super) type Lookups = Group<(DocumentId, Format), Lookup>;
 pub(super) type Pings = Group<(), Result<(), StoreError>>;
 
 /// One document as Extended JSON, if there is one.
@@ -67,16 +68,16 @@ pub(super) fn inserts(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metri
 pub(super) fn pages(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Pages {
     // Each query is a call of its own: what they share is its answer.
     let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full: 1 };
-    let run = move |requests: Vec<(PageQuery, Layout)>, readers| {
+    let run = move |requests: Vec<(PageQuery, Layout, Format)>, readers| {
         metrics.query_called(readers);
-        let page = |(query, layout): &(PageQuery, Layout)| {
+        let page = |(query, layout, format): &(PageQuery, Layout, Format)| {
             let read = |query: &PageQuery| metrics.counted(Call::Page, store.page(query));
             let batch = match layout {
                 Layout::Array => read_page(query, read)?,
                 // An export goes on by itself, and no `_id` passes through a URL.
                 Layout::Lines => read(query)?,
             };
-            Ok(Arc::new(write_page(&batch, *layout)?))
+            Ok(Arc::new(write_page(&batch, *layout, *format)?))
         };
         requests.iter().map(page).collect()
     };
@@ -85,9 +86,16 @@ pub(super) fn pages(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics
 
 pub(super) fn lookups(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metrics>) -> Lookups {
     let rules = Rules { is_same: |one, other| one == other, weight: |_| 1, full: MAX_LOOKUPS };
-    let run = move |ids: Vec<DocumentId>, _| match metrics.counted(Call::Lookup, store.get(&ids)) {
-        Ok(documents) => documents.iter().map(|document| document.as_deref().map(write_alone).transpose()).collect(),
-        Err(error) => vec![Err(error); ids.len()],
+    let run = move |requests: Vec<(DocumentId, Format)>, _| {
+        let (ids, formats): (Vec<DocumentId>, Vec<Format>) = requests.into_iter().unzip();
+        match metrics.counted(Call::Lookup, store.get(&ids)) {
+            Ok(documents) => documents
+                .iter()
+                .zip(formats)
+                .map(|(document, format)| document.as_deref().map(|document| write_alone(document, format)).transpose())
+                .collect(),
+            Err(error) => vec![Err(error); ids.len()],
+        }
     };
     Group::new("lookup", ungrouped, rules, Box::new(run))
 }

@@ -6,7 +6,8 @@ use bson::RawDocument;
 
 use super::{Batch, PageQuery, StoreError, key};
 use crate::document::{Document, DocumentId};
-use crate::{json, percent};
+use crate::json::{self, Format};
+use crate::percent;
 
 /// The longest that an `_id` may be in a URL, in bytes: a request's head has 16 KiB, and more than the `_id` in it.
 const MAX_ID_IN_URL: usize = 12 * 1024;
@@ -86,15 +87,15 @@ fn fits_url(id: &DocumentId) -> bool {
 }
 
 /// Writes a document as a text of its own.
-pub(super) fn write_alone(document: &RawDocument) -> Result<Arc<[u8]>, StoreError> {
+pub(super) fn write_alone(document: &RawDocument, format: Format) -> Result<Arc<[u8]>, StoreError> {
     let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
-    write_document(document, &mut text)?;
+    write_document(document, format, &mut text)?;
     text.push(b'\n');
     Ok(text.into())
 }
 
 /// Writes a batch as text, from raw BSON without a tree in between.
-pub(super) fn write_page(batch: &Batch, layout: Layout) -> Result<Page, StoreError> {
+pub(super) fn write_page(batch: &Batch, layout: Layout, format: Format) -> Result<Page, StoreError> {
     let mut text = Vec::with_capacity(batch.documents.len() * 3 / 2 + 16);
     let mut documents = 0;
     let mut last = None;
@@ -105,7 +106,7 @@ pub(super) fn write_page(batch: &Batch, layout: Layout) -> Result<Page, StoreErr
             Layout::Array => text.push(if documents == 0 { b'[' } else { b',' }),
             Layout::Lines => {}
         }
-        write_document(document, &mut text)?;
+        write_document(document, format, &mut text)?;
         if layout == Layout::Lines {
             text.push(b'\n');
         }
@@ -131,8 +132,8 @@ fn split_document(documents: &[u8]) -> Result<(&RawDocument, &[u8]), StoreError>
     Ok((document, behind))
 }
 
-fn write_document(document: &RawDocument, text: &mut Vec<u8>) -> Result<(), StoreError> {
-    json::write_document(document, text).map_err(|_| corrupt())
+fn write_document(document: &RawDocument, format: Format, text: &mut Vec<u8>) -> Result<(), StoreError> {
+    json::write_document(document, format, text).map_err(|_| corrupt())
 }
 
 fn id_of(document: &RawDocument) -> Result<DocumentId, StoreError> {

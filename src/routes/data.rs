@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tiny_http::Request;
 
+use super::import::Existing;
 use super::target::{Target, decode_id, encode_id};
 use super::{App, deadline, negotiation, unavailable};
 use crate::budget::Share;
 use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal};
 use crate::document::{Document, DocumentId};
 use crate::guard;
-use crate::json::{self, Documents, JsonError};
+use crate::json::{self, Documents, Format, JsonError};
 use crate::response::{Body, JSON, NDJSON, Problem, Response, json_string};
 
 /// Documents in a page unless the client says otherwise, and at most.
@@ -27,25 +28,26 @@ const MAX_ERRORS: usize = 1000;
 impl App {
     /// `GET /data`
     pub(super) fn list(&self, request: &Request, target: &Target) -> Result<Response, Problem> {
-        let [limit, order, after] = target.parameters(["limit", "order", "after"])?;
+        let [limit, order, after, format] = target.parameters(["limit", "order", "after", "format"])?;
         let order = parse_order(order.as_deref())?;
+        let format = parse_format(format.as_deref())?;
         let after = after.map(|text| parse_after(&text)).transpose()?;
         let response = match negotiation::preferred(request, [JSON, NDJSON]) {
             NDJSON => {
                 let limit = parse_limit(limit.as_deref(), usize::MAX, usize::MAX)?;
-                self.export(PageQuery::new(after, order, limit.min(EXPORT_BATCH)), limit)
+                self.export(PageQuery::new(after, order, limit.min(EXPORT_BATCH)), limit, format)
             }
             _ => {
                 let limit = parse_limit(limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
-                self.page(PageQuery::new(after, order, limit))
+                self.page(PageQuery::new(after, order, limit), format)
             }
         };
         response.map(|response| response.with_header("Vary", "Accept"))
     }
 
-    fn page(&self, query: PageQuery) -> Result<Response, Problem> {
+    fn page(&self, query: PageQuery, format: Format) -> Result<Response, Problem> {
         let (limit, order) = (query.limit, query.order);
-        let page = self.db.begin_page(query, Layout::Array).wait(deadline())?;
+        let page = self.db.begin_page(query, Layout::Array, format).wait(deadline())?;
         let response = Response::new(200, JSON, page.text.clone());
         Ok(match &page.next {
             Some(id) => {
@@ -53,8 +55,12 @@ impl App {
                     Order::Ascending => "asc",
                     Order::Descending => "desc",
                 };
+                let format = match format {
+                    Format::Relaxed => "",
+                    Format::Canonical => "&format=canonical",
+                };
                 let after = encode_id(id);
-                let link = format!("</data?limit={limit}&order={order}&after={after}>; rel=\"next\"");
+                let link = format!("</data?limit={limit}&order={order}{format}&after={after}>; rel=\"next\"");
                 response.with_header("Link", link)
             }
             None => response,
@@ -63,37 +69,43 @@ impl App {
 
     /// The documents as lines, a batch at a time, so that memory does not grow with the collection. The first batch is
     /// read before the answer begins: a database that is down is a 503, not a broken stream.
-    fn export(&self, query: PageQuery, limit: usize) -> Result<Response, Problem> {
-        let first = self.db.begin_page(query.clone(), Layout::Lines).wait(deadline())?;
+    fn export(&self, query: PageQuery, limit: usize, format: Format) -> Result<Response, Problem> {
+        let first = self.db.begin_page(query.clone(), Layout::Lines, format).wait(deadline())?;
         let db = self.db.clone();
-        let write_body = move |out: &mut dyn Write| write_export(&db, query, limit, first, out);
+        let write_body = move |out: &mut dyn Write| write_export(&db, query, limit, format, first, out);
         Ok(Response::new(200, NDJSON, Body::Stream(Box::new(write_body))))
     }
 
     /// `GET /data/<id>`
-    pub(super) fn get(&self, segment: &str) -> Result<Response, Problem> {
+    pub(super) fn get(&self, segment: &str, target: &Target) -> Result<Response, Problem> {
+        let [format] = target.parameters(["format"])?;
+        let format = parse_format(format.as_deref())?;
         let id = decode_id(segment)?;
-        match self.db.get(id, deadline())? {
+        match self.db.get(id, format, deadline())? {
             Some(text) => Ok(Response::new(200, JSON, text)),
             None => Err(Problem::new(404, "There is no document with this _id.")),
         }
     }
 
     /// `POST /data`
-    pub(super) fn store(&self, request: &mut Request) -> Result<Response, Problem> {
+    pub(super) fn store(&self, request: &mut Request, target: &Target) -> Result<Response, Problem> {
+        let [existing] = target.parameters(["existing"])?;
         if let Some(coding) = request.headers().get("Content-Encoding")
             && !coding.as_str().eq_ignore_ascii_case("identity")
         {
             return Err(unsupported("Send the body without a Content-Encoding."));
         }
         match negotiation::content_type(request).as_deref() {
+            Some(JSON) if existing.is_some() => {
+                Err(Problem::new(400, "The parameter existing goes with \"Content-Type: application/x-ndjson\" only."))
+            }
             Some(JSON) => {
                 let (body, _share) = self.read_body(request)?;
                 let documents = json::parse_documents(&body)?;
                 drop(body);
                 self.store_documents(documents)
             }
-            Some(NDJSON) => self.import(request),
+            Some(NDJSON) => self.import(request, Existing::parse(existing.as_deref())?),
             _ => Err(unsupported(
                 "Send JSON with \"Content-Type: application/json\" (curl --json does), or one document a line with \
                  \"Content-Type: application/x-ndjson\", both in UTF-8.",
@@ -168,7 +180,14 @@ impl App {
 }
 
 /// Writes an export from its first batch on. While one batch is being sent the next one is being read.
-fn write_export(db: &Db, mut query: PageQuery, limit: usize, first: Arc<Page>, out: &mut dyn Write) -> io::Result<()> {
+fn write_export(
+    db: &Db,
+    mut query: PageQuery,
+    limit: usize,
+    format: Format,
+    first: Arc<Page>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut left = limit;
     let mut page = first;
     loop {
@@ -176,7 +195,7 @@ fn write_export(db: &Db, mut query: PageQuery, limit: usize, first: Arc<Page>, o
         query.after = page.next.clone();
         query.limit = left.min(EXPORT_BATCH);
         let is_last = query.after.is_none() || left == 0;
-        let ahead = (!is_last).then(|| db.begin_page(query.clone(), Layout::Lines));
+        let ahead = (!is_last).then(|| db.begin_page(query.clone(), Layout::Lines, format));
         out.write_all(&page.text)?;
         page = match ahead {
             // The answer has begun, so all that is left to say is that it is not whole.
@@ -251,6 +270,14 @@ fn parse_order(text: Option<&str>) -> Result<Order, Problem> {
         None | Some("asc") => Ok(Order::Ascending),
         Some("desc") => Ok(Order::Descending),
         Some(_) => Err(Problem::new(400, "The parameter order takes asc or desc.")),
+    }
+}
+
+fn parse_format(text: Option<&str>) -> Result<Format, Problem> {
+    match text {
+        None | Some("relaxed") => Ok(Format::Relaxed),
+        Some("canonical") => Ok(Format::Canonical),
+        Some(_) => Err(Problem::new(400, "The parameter format takes relaxed or canonical.")),
     }
 }
 

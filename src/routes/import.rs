@@ -18,33 +18,62 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// What is read from the connection at once, in bytes.
 const READ_BUFFER: usize = 64 * 1024;
 /// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can be longer than
-/// what was sent (`1e9` comes back as `1000000000.0`), but never so much.
-const LINE_FACTOR: usize = 6;
+/// what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical format), but never so much.
+const LINE_FACTOR: usize = 10;
+
+/// What becomes of a line whose `_id` exists already.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Existing {
+    /// The import ends there.
+    Stop,
+    /// It is passed over and counted.
+    Skip,
+}
+
+impl Existing {
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        match text {
+            None | Some("stop") => Ok(Self::Stop),
+            Some("skip") => Ok(Self::Skip),
+            Some(_) => Err(Problem::new(400, "The parameter existing takes skip or stop.")),
+        }
+    }
+}
 
 impl App {
-    pub(super) fn import(&self, request: &mut Request) -> Result<Response, Problem> {
-        let mut import = Import { app: self, batch: Batch::default(), in_flight: None, stored: 0 };
-        match import.run(request) {
-            Ok(()) => {
-                let body = format!("{{\"inserted\":{}}}\n", import.stored);
+    pub(super) fn import(&self, request: &mut Request, existing: Existing) -> Result<Response, Problem> {
+        let mut import =
+            Import { app: self, existing, batch: Batch::default(), in_flight: None, stored: 0, passed_over: 0 };
+        let outcome = import.run(request);
+        let (stored, passed_over) = (import.stored.to_string(), import.passed_over.to_string());
+        match (outcome, existing) {
+            (Ok(()), Existing::Stop) => Ok(Response::new(201, JSON, format!("{{\"inserted\":{stored}}}\n"))),
+            (Ok(()), Existing::Skip) => {
+                let body = format!("{{\"inserted\":{stored},\"existing\":{passed_over}}}\n");
                 Ok(Response::new(201, JSON, body))
             }
-            Err(problem) => Err(problem.with_member("inserted", &import.stored.to_string())),
+            (Err(problem), Existing::Stop) => Err(problem.with_member("inserted", &stored)),
+            (Err(problem), Existing::Skip) => {
+                Err(problem.with_member("inserted", &stored).with_member("existing", &passed_over))
+            }
         }
     }
 }
 
 struct Import<'a> {
     app: &'a App,
+    existing: Existing,
     /// Documents to be stored next.
     batch: Batch,
     /// The batch that is being stored while the next one is being read.
     in_flight: Option<(Lines, PendingInsert<'a>)>,
     /// Documents that are stored.
     stored: u64,
+    /// Documents whose `_id` was there already, where those are passed over.
+    passed_over: u64,
 }
 
-/// Documents, and the line and the `_id` of each.
+/// Documents, and the line of each.
 #[derive(Default)]
 struct Batch {
     lines: Lines,
@@ -53,7 +82,13 @@ struct Batch {
     bytes: usize,
 }
 
-type Lines = Vec<(u64, DocumentId)>;
+type Lines = Vec<Line>;
+
+struct Line {
+    number: u64,
+    id: DocumentId,
+    id_is_generated: bool,
+}
 
 impl Import<'_> {
     fn run(&mut self, request: &mut Request) -> Result<(), Problem> {
@@ -92,7 +127,8 @@ impl Import<'_> {
             }
         };
         self.batch.bytes += document.raw().as_bytes().len();
-        self.batch.lines.push((number, document.id()));
+        let id_is_generated = document.id_is_generated();
+        self.batch.lines.push(Line { number, id: document.id(), id_is_generated });
         self.batch.documents.push(document);
         if self.batch.documents.len() >= BATCH_DOCUMENTS || self.batch.bytes >= BATCH_BYTES {
             self.send_batch()?;
@@ -142,18 +178,26 @@ impl Import<'_> {
             return Ok(());
         };
         let answers = insert.wait(deadline());
-        let refused: Vec<(&(u64, DocumentId), &Refusal)> =
-            lines.iter().zip(&answers).filter_map(|(line, answer)| Some((line, answer.as_ref().err()?))).collect();
-        self.stored += (answers.len() - refused.len()) as u64;
+        let mut refused = Vec::new();
+        for (line, answer) in lines.iter().zip(&answers) {
+            match answer {
+                Ok(()) => self.stored += 1,
+                Err(Refusal::Exists) if self.existing == Existing::Skip && !line.id_is_generated => {
+                    self.passed_over += 1;
+                }
+                Err(refusal) => refused.push((line, refusal)),
+            }
+        }
         match refused.first() {
             None => Ok(()),
-            Some(((line, id), refusal)) => Err(refused_at(*line, refusal, id, refused.len())),
+            Some((line, refusal)) => Err(refused_at(line, refusal, refused.len())),
         }
     }
 }
 
-fn refused_at(line: u64, refusal: &Refusal, id: &DocumentId, count: usize) -> Problem {
-    let problem = problem_of_refusal(refusal, id);
+fn refused_at(line: &Line, refusal: &Refusal, count: usize) -> Problem {
+    let problem = problem_of_refusal(refusal, &line.id);
+    let line = line.number;
     let detail = format!(
         "Line {line}: {} The import ends with the lines that were read together with this one; {count} of those could \
          not be stored.",
