@@ -3,6 +3,7 @@
 
 mod calls;
 mod health;
+mod in_url;
 mod key;
 mod local;
 mod mongo;

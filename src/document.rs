@@ -16,6 +16,8 @@ impl DocumentId {
     /// Of the BSON value of an `_id` that is to be stored: it stands in `Location` and `after`, and a request's head is
     /// limited. What others have stored in the database may be longer.
     pub(crate) const MAX_BYTES: usize = 1024;
+    /// Of what stands for it in a URL, percent-encoded: a request's head has 16 KiB, and more in it than that.
+    pub(crate) const MAX_BYTES_IN_URL: usize = 12 * 1024;
 
     pub(crate) fn new(value: RawBson) -> Result<Self, InvalidId> {
         let mut document = RawDocumentBuf::new();

@@ -1,7 +1,8 @@
 //! JSON <-> BSON: MongoDB Extended JSON v2, canonical and relaxed.
 //!
 //! `read` goes through the JSON once and writes raw BSON as it goes, `extended` knows the objects that stand for a BSON
-//! type, `write` goes through raw BSON once and writes JSON. May touch: `document`, `bson`, `serde_json`.
+//! type, `write` goes through raw BSON once and writes JSON. May touch: `document`, `percent`, `bson`,
+//! `serde_json`.
 
 mod builder;
 mod extended;

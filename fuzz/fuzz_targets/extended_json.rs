@@ -8,6 +8,7 @@
 mod two_tier {
     pub(crate) mod document;
     pub(crate) mod json;
+    pub(crate) mod percent;
 }
 #[path = "support/memory.rs"]
 mod memory;
@@ -21,6 +22,7 @@ use libfuzzer_sys::fuzz_target;
 use memory::bounded;
 use two_tier::document::{self, Document, DocumentId};
 use two_tier::json::{self, Documents, Format};
+use two_tier::percent;
 
 /// The most heap for a byte of JSON that is read: an array of the shortest documents comes nearest, with 37.
 const READ_FACTOR: usize = 40;
@@ -28,8 +30,8 @@ const READ_FACTOR: usize = 40;
 const WRITE_FACTOR: usize = 24;
 /// Independent of the input: the first reservation for a document, an error's text.
 const CONSTANT: usize = 4096;
-/// The longest `_id` in JSON, as json/read.rs has it.
-const MAX_ID_IN_JSON: usize = 6 * 1024;
+/// The longest BSON whose `_id` is short enough whatever it is: each byte becomes 21 of a URL at most.
+const MAX_SHORT: usize = DocumentId::MAX_BYTES_IN_URL / 24;
 const MAX_DEPTH: usize = 100;
 
 fuzz_target!(|data: &[u8]| {
@@ -103,7 +105,7 @@ fn write_read(bytes: &[u8]) {
         }
         Err(error) => {
             let id: RawBson = id.unwrap_or_else(|| panic!("{error}")).into();
-            let is_long = bytes.len() > MAX_ID_IN_JSON / 12;
+            let is_long = bytes.len() > MAX_SHORT;
             assert!(is_long || DocumentId::new(id).is_err(), "{error}: {}", String::from_utf8_lossy(&json));
         }
     }

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use bson::RawDocument;
 
-use super::{Batch, PageQuery, StoreError, key};
+use super::{Batch, PageQuery, StoreError, in_url};
 use crate::document::{Document, DocumentId};
 use crate::json::{self, Format};
-use crate::percent;
 
-/// The longest that an `_id` may be in a URL, in bytes: a request's head has 16 KiB, and more than the `_id` in it.
-const MAX_ID_IN_URL: usize = 12 * 1024;
 /// Where a page that cannot end yet is given up, in bytes of BSON.
 const MAX_UNENDING_BYTES: usize = Document::MAX_BYTES;
 
@@ -42,7 +39,7 @@ pub(super) fn read_page(
     let mut from = 0;
     while page.more {
         let documents = split_documents(&page.documents[from..])?;
-        let fits = |(_, document): &&(usize, &RawDocument)| id_of(document).is_ok_and(|id| fits_url(&id));
+        let fits = |(_, document): &&(usize, &RawDocument)| id_of(document).is_ok_and(|id| in_url::fits(&id));
         let end = if from == 0 { documents.iter().rev().find(fits) } else { documents.iter().find(fits) };
         if let Some((end, _)) = end {
             let end = from + end;
@@ -74,16 +71,6 @@ fn split_documents(documents: &[u8]) -> Result<Vec<(usize, &RawDocument)>, Store
         split.push((documents.len() - rest.len(), document));
     }
     Ok(split)
-}
-
-/// Whether a client can give the `_id` back in a URL. What others have stored can be too long for that, and there are
-/// values that Extended JSON has no words for, such as an object that looks like one of its types.
-fn fits_url(id: &DocumentId) -> bool {
-    let text = json::write_id(id);
-    let is_same = |read: &DocumentId| {
-        read == id || matches!((key::encode(read), key::encode(id)), (Ok(read), Ok(id)) if read == id)
-    };
-    percent::encode(&text).len() <= MAX_ID_IN_URL && json::parse_id(&text).is_ok_and(|read| is_same(&read))
 }
 
 /// Writes a document as a text of its own.

@@ -60,7 +60,10 @@ impl Collection {
             (Bson::String(one), Bson::String(other), ..) => Some(one.cmp(other)),
             (Bson::Boolean(one), Bson::Boolean(other), ..) => Some(one.cmp(other)),
             (Bson::Document(_), Bson::Document(_), ..) => {
-                let place = |id: &Bson| self.documents.iter().position(|document| document["_id"] == *id);
+                // As text an int32 is an int64.
+                let place = |id: &Bson| {
+                    self.documents.iter().position(|document| document["_id"].to_string() == id.to_string())
+                };
                 Some(place(one)?.cmp(&place(other)?))
             }
             _ if one == other => Some(Ordering::Equal),
