@@ -107,7 +107,7 @@ const SETTINGS: [Setting; 19] = [
     secret("API_TOKEN", "bearer token that /data asks for; unset, it asks for none"),
     setting("MAX_CONNECTIONS", "10000", "connections served at once; more wait"),
     setting("MAX_CONNECTION_AGE", "60s", "time after which a connection ends with its next answer"),
-    setting("MAX_BODY", "1MiB", "longest JSON body; a line of an import may be 6 times as long"),
+    setting("MAX_BODY", "1MiB", "longest JSON body; a line of an import may be 10 times as long"),
     setting("HEAD_TIMEOUT", "10s", "time for the head of a request to arrive"),
     setting("BODY_TIMEOUT", "10s", "time in which a body must make progress, at 1 KiB/s"),
     setting("IDLE_TIMEOUT", "60s", "time that a connection may be silent between requests"),

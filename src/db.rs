@@ -4,6 +4,7 @@
 mod blocking;
 mod calls;
 mod health;
+mod in_url;
 mod key;
 mod local;
 mod mongo;
@@ -22,6 +23,7 @@ use bson::RawDocumentBuf;
 
 use crate::config::{Config, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
+use crate::json::Format;
 use crate::log;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
@@ -242,20 +244,22 @@ impl Db {
         &self,
         query: PageQuery,
         layout: Layout,
+        format: Format,
         done: impl FnOnce(Result<Arc<Page>, StoreError>) + Send + 'static,
     ) -> Pending {
         let health = self.reads.clone();
-        Pending::of([self.pages.begin((query, layout), move |outcome| done(read(&health, outcome)))])
+        Pending::of([self.pages.begin((query, layout, format), move |outcome| done(read(&health, outcome)))])
     }
 
     /// Calls `done` with one document as Extended JSON, if there is one.
     pub(crate) fn get(
         &self,
         id: DocumentId,
+        format: Format,
         done: impl FnOnce(Result<Option<Arc<Text>>, StoreError>) + Send + 'static,
     ) -> Pending {
         let health = self.reads.clone();
-        Pending::of([self.lookups.begin(id, move |outcome| done(read(&health, outcome)))])
+        Pending::of([self.lookups.begin((id, format), move |outcome| done(read(&health, outcome)))])
     }
 
     /// Calls `done` with whether the database answers.

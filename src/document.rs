@@ -9,20 +9,28 @@ use bson::raw::{RawElement, cstr};
 use bson::spec::ElementType;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-/// The `_id` of a document: one BSON value that MongoDB takes as an `_id` and that fits into a URL.
+/// The `_id` of a document: one BSON value that MongoDB takes as an `_id`.
 /// Two are equal if they are the same BSON, byte by byte.
 #[derive(Clone, Debug)]
 pub(crate) struct DocumentId(RawBson);
 
 impl DocumentId {
-    /// Of its BSON value. An `_id` stands in `Location` and `after`, and a request's head is limited.
+    /// Of the BSON value of an `_id` that is to be stored: it stands in `Location` and `after`, and a request's head is
+    /// limited. What others have stored in the database may be longer.
     pub(crate) const MAX_BYTES: usize = 1024;
+    /// Of what stands for it in a URL, percent-encoded: a request's head has 16 KiB, and more in it than that.
+    pub(crate) const MAX_BYTES_IN_URL: usize = 12 * 1024;
 
     pub(crate) fn new(value: RawBson) -> Result<Self, InvalidId> {
         let mut document = RawDocumentBuf::new();
         document.append(cstr!("_id"), value.as_raw_bson_ref());
         check_first_element(&document)?;
         Ok(Self(value))
+    }
+
+    /// The `_id` of a document in a database, which whoever stored it there has chosen.
+    pub(crate) fn stored(value: RawBsonRef<'_>) -> Self {
+        Self(value.into())
     }
 
     pub(crate) fn as_raw(&self) -> RawBsonRef<'_> {
@@ -63,8 +71,10 @@ impl Document {
 
     /// `raw` begins with its `_id`; `id_is_generated`: the client gave none.
     pub(crate) fn new(raw: RawDocumentBuf, id_is_generated: bool) -> Result<Self, InvalidId> {
-        check_first_element(&raw)?;
-        Ok(Self { raw, id_is_generated })
+        match check_first_element(&raw)? {
+            size if size > DocumentId::MAX_BYTES => Err(InvalidId::TooLong(size)),
+            _ => Ok(Self { raw, id_is_generated }),
+        }
     }
 
     pub(crate) fn id(&self) -> DocumentId {
@@ -111,17 +121,15 @@ impl fmt::Display for InvalidId {
     }
 }
 
-fn check_first_element(document: &RawDocument) -> Result<(), InvalidId> {
+/// The size of the `_id`.
+fn check_first_element(document: &RawDocument) -> Result<usize, InvalidId> {
     match document.iter_elements().next() {
-        Some(Ok(element)) if element.key().as_str() == "_id" => check_id(&element),
+        Some(Ok(element)) if element.key().as_str() == "_id" => check_id(&element).map(|()| element.size()),
         _ => Err(InvalidId::Missing),
     }
 }
 
 fn check_id(element: &RawElement<'_>) -> Result<(), InvalidId> {
-    if element.size() > DocumentId::MAX_BYTES {
-        return Err(InvalidId::TooLong(element.size()));
-    }
     match element.element_type() {
         ElementType::ObjectId => return Ok(()),
         ElementType::Array => return Err(InvalidId::Array),
@@ -176,12 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn an_id_has_at_most_1024_bytes() {
+    fn an_id_that_is_to_be_stored_has_at_most_1024_bytes() {
         // The length of a string takes 4 bytes, its end 1.
-        let longest = DocumentId::MAX_BYTES - 5;
-        assert!(DocumentId::new(RawBson::String("x".repeat(longest))).is_ok());
-        let too_long = DocumentId::new(RawBson::String("x".repeat(longest + 1)));
-        assert_eq!(too_long, Err(InvalidId::TooLong(1025)));
+        let longest = "x".repeat(DocumentId::MAX_BYTES - 5);
+        assert!(Document::new(rawdoc! { "_id": longest.as_str() }, false).is_ok());
+        let longer = longest + "x";
+        assert_eq!(Document::new(rawdoc! { "_id": longer.as_str() }, false), Err(InvalidId::TooLong(1025)));
+        assert!(DocumentId::new(RawBson::String(longer)).is_ok());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! JSON <-> BSON: MongoDB Extended JSON v2, canonical and relaxed read, relaxed written.
+//! JSON <-> BSON: MongoDB Extended JSON v2, canonical and relaxed.
 //!
 //! `read` goes through the JSON once and writes raw BSON as it goes, `extended` knows the objects that stand for a BSON
-//! type, `write` goes through raw BSON once and writes JSON. May touch: `document`, `bson`, `serde_json`.
+//! type, `write` goes through raw BSON once and writes JSON. May touch: `document`, `percent`, `bson`,
+//! `serde_json`.
 
 mod builder;
 mod extended;
@@ -24,6 +25,15 @@ use crate::document::{Document, DocumentId};
 
 /// The most levels of documents and arrays in a document: MongoDB's own limit, and what a small stack can hold.
 const MAX_DEPTH: usize = 100;
+
+/// The two forms of Extended JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Format {
+    /// Plain JSON where there is any; an int64 that fits into an int32 is read back as one.
+    Relaxed,
+    /// Every number and date says its type.
+    Canonical,
+}
 
 /// What a request's body holds.
 #[derive(Debug)]
@@ -71,9 +81,9 @@ pub(crate) fn parse_document(line: &[u8]) -> Result<Document, JsonError> {
     read::document(line)
 }
 
-/// Appends `document` as relaxed Extended JSON without spaces. If it fails, `out` is as it was before.
-pub(crate) fn write_document(document: &RawDocument, out: &mut Vec<u8>) -> Result<(), InvalidBson> {
-    write::document(document.as_bytes(), out)
+/// Appends `document` as Extended JSON without spaces. If it fails, `out` is as it was before.
+pub(crate) fn write_document(document: &RawDocument, format: Format, out: &mut Vec<u8>) -> Result<(), InvalidBson> {
+    write::document(document.as_bytes(), format, out)
 }
 
 /// Reads an `_id` from a URL, percent-decoded: 24 hexadecimal digits are an ObjectId, what is JSON is Extended JSON, and
@@ -102,7 +112,7 @@ pub(crate) fn write_id(id: &DocumentId) -> String {
     }
 }
 
-/// Appends the `_id` as a value of Extended JSON.
+/// Appends the `_id` as a value of relaxed Extended JSON.
 pub(crate) fn write_id_json(id: &DocumentId, out: &mut Vec<u8>) {
     let mut document = RawDocumentBuf::new();
     document.append(cstr!("_id"), id.as_raw());

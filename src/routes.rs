@@ -57,15 +57,9 @@ impl App {
             }
             (Resource::Root, _) => Err(method_not_allowed("GET, HEAD")),
             (Resource::Data, Method::Get | Method::Head) => self.list(request, &target, waker),
-            (Resource::Data, Method::Post) => {
-                target.no_query()?;
-                self.store(request, waker)
-            }
+            (Resource::Data, Method::Post) => self.store(request, &target, waker),
             (Resource::Data, _) => Err(method_not_allowed("GET, HEAD, POST")),
-            (Resource::Document(id), Method::Get | Method::Head) => {
-                target.no_query()?;
-                self.get(id, waker)
-            }
+            (Resource::Document(id), Method::Get | Method::Head) => self.get(id, &target, waker),
             (Resource::Document(_), _) => Err(method_not_allowed("GET, HEAD")),
         }
     }

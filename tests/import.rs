@@ -12,6 +12,8 @@ stores![
     a_bad_line_stops_an_import_and_names_it,
     a_bad_line_far_behind_stops_an_import_and_all_before_it_is_stored,
     an_id_that_exists_stops_an_import_and_names_its_line,
+    an_import_may_pass_over_what_exists_and_says_how_much_that_was,
+    an_import_that_was_cut_off_is_repeated,
     a_line_may_be_longer_than_a_body_but_not_without_limit,
     an_import_that_breaks_off_keeps_its_whole_lines,
     an_import_comes_in_chunks_of_any_size,
@@ -93,12 +95,62 @@ fn an_id_that_exists_stops_an_import_and_names_its_line(store: Store) {
     assert_eq!(export.lines().nth(1499), Some("{\"_id\":1500,\"old\":true}"));
 }
 
+fn import_beside(server: &Server, existing: &str, lines: &str) -> Answer {
+    server.request("POST", &format!("/data?existing={existing}"), &[NDJSON], lines.as_bytes())
+}
+
+fn an_import_may_pass_over_what_exists_and_says_how_much_that_was(store: Store) {
+    let server = store.start(&[]);
+    let old: Vec<String> = (0..100).map(|n| format!("{{\"_id\":{},\"old\":true}}", n * 30)).collect();
+    assert_eq!(server.post(&format!("[{}]", old.join(","))).status, 201);
+    let lines: String = (0..3000).map(|n| format!("{{\"_id\":{n}}}\n")).collect();
+    import_beside(&server, "stop", &lines).problem(409);
+    server.import(&lines).problem(409);
+    assert_eq!(server.export().lines().filter(|line| line.contains("old")).count(), 100);
+
+    // The rest of what those two have stored, and once more.
+    let stored = server.export().lines().count();
+    let expected = format!("{{\"inserted\":{},\"existing\":{stored}}}\n", 3000 - stored);
+    let answer = import_beside(&server, "skip", &lines);
+    assert_eq!((answer.status, answer.text()), (201, expected));
+    assert_eq!(import_beside(&server, "skip", &lines).text(), "{\"inserted\":0,\"existing\":3000}\n");
+    assert_eq!(server.export().lines().filter(|line| line.contains("old")).count(), 100);
+
+    // One without an _id of its own is always a new one; one that is there twice exists the second time.
+    let answer =
+        import_beside(&server, "skip", "{\"n\":1}\n{\"_id\":1}\n{\"_id\":\"new\"}\n{\"_id\":\"new\"}\n{\"n\":1}\n");
+    assert_eq!(answer.text(), "{\"inserted\":3,\"existing\":2}\n");
+
+    // Anything else still ends it.
+    let answer = import_beside(&server, "skip", "{\"_id\":1}\n{\"_id\":\"newer\"}\n{\n{\"_id\":2}\n");
+    let detail = answer.problem(400);
+    let problem = answer.json();
+    assert_eq!((&problem["line"], &problem["inserted"], &problem["existing"]), (&3.into(), &1.into(), &1.into()));
+    assert!(detail.contains("Line 3:"), "{detail}");
+    let detail = import_beside(&server, "replace", "{}\n").problem(400);
+    assert!(detail.contains("skip or stop"), "{detail}");
+}
+
+fn an_import_that_was_cut_off_is_repeated(store: Store) {
+    let server = store.start(&[]);
+    let lines: String = (0..5000).map(|n| format!("{{\"_id\":{n},\"text\":\"some text\"}}\n")).collect();
+    let mut connection = Connection::open(server.address);
+    let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n";
+    connection.send(format!("{head}Content-Length: {}\r\n\r\n{}", lines.len(), &lines[..lines.len() / 2]).as_bytes());
+    connection.stream().shutdown(Shutdown::Write).unwrap();
+    let inserted = connection.read_answer().unwrap().json()["inserted"].as_u64().unwrap();
+    assert!((1..5000).contains(&inserted), "{inserted}");
+    let expected = format!("{{\"inserted\":{},\"existing\":{inserted}}}\n", 5000 - inserted);
+    assert_eq!(import_beside(&server, "skip", &lines).text(), expected);
+    assert_eq!(server.export(), lines);
+}
+
 fn a_line_may_be_longer_than_a_body_but_not_without_limit(store: Store) {
     let server = store.start(&[("MAX_BODY", "1KiB")]);
     let line = |length: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
-    assert_eq!(server.import(&format!("{}\n{}\n", line(6 * 1024 - 1), line(6 * 1024))).status, 201);
+    assert_eq!(server.import(&format!("{}\n{}\n", line(10 * 1024 - 1), line(10 * 1024))).status, 201);
     let before = server.export().lines().count() as u64;
-    let answer = server.import(&format!("{}\n{{}}\n", line(6 * 1024 + 1)));
+    let answer = server.import(&format!("{}\n{{}}\n", line(10 * 1024 + 1)));
     let detail = answer.problem(413);
     assert!(detail.contains("Line 1:") && detail.contains("MAX_BODY"), "{detail}");
     assert_eq!(server.export().lines().count() as u64, before);

@@ -309,7 +309,7 @@ fn memory_stays_flat_under_64_hostile_connections_at_once() {
         thread::sleep(Duration::from_millis(20));
     }
     hostile.into_iter().for_each(|client| client.join().unwrap());
-    // Eight of the 64 hold a line of an import of 6 x 64 KiB each; a stack that was used is a few pages.
+    // Eight of the 64 hold a line of an import of 10 x 64 KiB each; a stack that was used is a few pages.
     assert!(most < before + 32 * 1024, "from {before} KiB to {most} KiB");
     assert_eq!(server.get("/").status, 200);
     wait_for_gauge(&server, "two_tier_connections", 0);

@@ -171,7 +171,9 @@ fn requests_that_arrive_together_share_commands() {
             assert_eq!(connection.request("GET", "/data?limit=10", &[], b"").status, 200);
         }
     });
-    let (inserts, finds) = (proxy.commands("insert").len() as f64, proxy.commands("find").len() as f64);
+    let inserts = proxy.commands("insert").len() as f64;
+    // A query that found fewer than it asked for is followed by one that skips those and looks whether there are more.
+    let finds = proxy.commands("find").iter().filter(|find| !find.contains_key("skip")).count() as f64;
     let documents = metric(&server, "two_tier_insert_documents_sum");
     let readers = metric(&server, "two_tier_query_readers_sum");
     assert_eq!((documents, readers), (1.0 + 5.0 * CLIENTS as f64, 5.0 * CLIENTS as f64));

@@ -220,6 +220,13 @@ fn answers_of_the_routes(contract: &Contract) {
     ] {
         contract.request(&server, "POST", "/data", &[headers], body);
     }
+    for lines in ["{\"_id\":5}\n{\"_id\":7}\n", "{\"_id\":5}\nnope\n"] {
+        contract.request(&server, "POST", "/data?existing=skip", &[NDJSON], lines);
+    }
+    for format in ["relaxed", "canonical"] {
+        contract.read_both(&server, &format!("/data?format={format}"), &[]);
+        contract.read_both(&server, &format!("/data/1?format={format}"), &[]);
+    }
     for accept in ["*/*", "application/x-ndjson"] {
         contract.read_both(&server, "/data?limit=2", &[("Accept", accept)]);
     }
@@ -350,6 +357,15 @@ fn parameters_have_the_bounds_and_defaults_that_are_described() {
         assert_eq!(server.get(&format!("/data?order={}", order.as_str().unwrap())).status, 200);
     }
     server.get("/data?order=other").problem(400);
+    let post = &contract.operation("POST", "/data")["parameters"][0]["schema"];
+    for (schema, method, headers) in [(schema("format"), "GET", [JSON]), (post, "POST", [NDJSON])] {
+        let name = if method == "GET" { "format" } else { "existing" };
+        for value in schema["enum"].as_array().unwrap() {
+            let target = format!("/data?{name}={}", value.as_str().unwrap());
+            assert_eq!(server.request(method, &target, &headers, b"").status / 100, 2, "{target}");
+        }
+        server.request(method, &format!("/data?{name}=other"), &headers, b"").problem(400);
+    }
     assert_eq!(schema("after")["minLength"], 1);
     assert_eq!(server.get("/data?after=0&limit=1").text(), "[{\"_id\":1}]\n");
     server.get("/data?after=").problem(400);

@@ -18,6 +18,7 @@ stores![
     the_location_of_a_hostile_string_is_its_document,
     the_location_of_any_string_is_its_document,
     the_location_of_an_id_that_is_long_in_json_is_its_document,
+    an_id_that_is_taken_ends_a_page,
     an_object_id_is_found_in_each_of_its_forms,
 ];
 
@@ -361,6 +362,38 @@ fn the_location_of_an_id_that_is_long_in_json_is_its_document(store: Store) {
 /// The shortest keys there are, written as long as possible.
 fn escaped_key(n: u32) -> String {
     char::from_u32(n).unwrap().to_string().encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+}
+
+/// What a client stores never makes a page longer or shorter for others: an `_id` that is taken fits into a URL.
+fn an_id_that_is_taken_ends_a_page(store: Store) {
+    if store.lacks("undefined") {
+        return;
+    }
+    let server = store.start(&[]);
+    // No values are longer in a URL for their bytes of BSON.
+    let object = |n: u32, count: u32| {
+        let fields: Vec<String> = (0..count).map(|key| format!("\"\\\"{key:x}\":{{\"$undefined\":true}}")).collect();
+        format!("{{\"n\":{n},{}}}", fields.join(","))
+    };
+    let mut taken = 0;
+    for count in (1..200).step_by(3) {
+        match server.post(&format!("{{\"_id\":{}}}", object(count, count))) {
+            answer if answer.status == 201 => taken += 1,
+            answer => {
+                let detail = answer.problem(400);
+                assert!(detail.contains("in a URL") || detail.contains("1024"), "{detail}");
+            }
+        }
+    }
+    assert!(taken > 50, "{taken}");
+    let mut next = Some("/data?limit=1".to_owned());
+    let mut pages = 0;
+    while let Some(target) = next {
+        let answer = server.get(&target);
+        assert_eq!(answer.json().as_array().unwrap().len(), 1, "{target}");
+        (pages, next) = (pages + 1, answer.next_link());
+    }
+    assert_eq!(pages, taken);
 }
 
 fn an_object_id_is_found_in_each_of_its_forms(store: Store) {

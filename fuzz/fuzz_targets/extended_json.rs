@@ -8,6 +8,7 @@
 mod two_tier {
     pub(crate) mod document;
     pub(crate) mod json;
+    pub(crate) mod percent;
 }
 #[path = "support/memory.rs"]
 mod memory;
@@ -20,7 +21,8 @@ use libfuzzer_sys::fuzz_target;
 
 use memory::bounded;
 use two_tier::document::{self, Document, DocumentId};
-use two_tier::json::{self, Documents};
+use two_tier::json::{self, Documents, Format};
+use two_tier::percent;
 
 /// The most heap for a byte of JSON that is read: an array of the shortest documents comes nearest, with 37.
 const READ_FACTOR: usize = 40;
@@ -28,8 +30,8 @@ const READ_FACTOR: usize = 40;
 const WRITE_FACTOR: usize = 24;
 /// Independent of the input: the first reservation for a document, an error's text.
 const CONSTANT: usize = 4096;
-/// The longest `_id` in JSON, as json/read.rs has it.
-const MAX_ID_IN_JSON: usize = 6 * 1024;
+/// The longest BSON whose `_id` is short enough whatever it is: each byte becomes 21 of a URL at most.
+const MAX_SHORT: usize = DocumentId::MAX_BYTES_IN_URL / 24;
 const MAX_DEPTH: usize = 100;
 
 fuzz_target!(|data: &[u8]| {
@@ -50,10 +52,13 @@ fn read_write_read(json: &[u8]) {
         Err(_) => Vec::new(),
     };
     for document in &documents {
-        let json = write(document.raw()).expect("what was read is written");
-        let again = read(&json).expect("what was written is read");
-        let expected = Rules { canonical: false }.document(document.raw(), 1).expect("it was read");
-        assert_eq!(again.raw(), &expected, "{}", String::from_utf8_lossy(&json));
+        for format in [Format::Relaxed, Format::Canonical] {
+            let json = write(document.raw(), format).expect("what was read is written");
+            let again = read(&json).expect("what was written is read");
+            let rules = Rules { is_foreign: false, format };
+            let expected = rules.document(document.raw(), 1).expect("it was read");
+            assert_eq!(again.raw(), &expected, "{}", String::from_utf8_lossy(&json));
+        }
     }
     let one = bounded(json.len(), READ_FACTOR, CONSTANT, || json::parse_document(json));
     assert_eq!(one.is_ok(), documents.len() == 1 && json.trim_ascii_start().starts_with(b"{"));
@@ -70,7 +75,8 @@ fn read_write_read_id(text: &str) {
         document.append(bson::raw::cstr!("_id"), id.as_raw());
         document
     };
-    let expected = Rules { canonical: false }.document(&wrapped(&id), 1).expect("it was read");
+    let expected =
+        Rules { is_foreign: false, format: Format::Relaxed }.document(&wrapped(&id), 1).expect("it was read");
     assert_eq!(wrapped(&again), expected, "{written}");
 }
 
@@ -78,12 +84,12 @@ fn write_read(bytes: &[u8]) {
     let Ok(raw) = RawDocument::from_bytes(bytes) else {
         return;
     };
-    let Some(json) = write(raw) else {
+    let Some(json) = write(raw, Format::Relaxed) else {
         assert!(bson::Document::from_reader(bytes).is_err(), "valid BSON is not written");
         return;
     };
     let document = read(&json);
-    let Some(expected) = (Rules { canonical: true }).document(raw, 1) else {
+    let Some(expected) = (Rules { is_foreign: true, format: Format::Relaxed }).document(raw, 1) else {
         return;
     };
     let id = raw.get("_id").ok().flatten();
@@ -99,15 +105,16 @@ fn write_read(bytes: &[u8]) {
         }
         Err(error) => {
             let id: RawBson = id.unwrap_or_else(|| panic!("{error}")).into();
-            let is_long = bytes.len() > MAX_ID_IN_JSON / 12;
+            let is_long = bytes.len() > MAX_SHORT;
             assert!(is_long || DocumentId::new(id).is_err(), "{error}: {}", String::from_utf8_lossy(&json));
         }
     }
 }
 
-fn write(raw: &RawDocument) -> Option<Vec<u8>> {
+fn write(raw: &RawDocument, format: Format) -> Option<Vec<u8>> {
     let mut json = Vec::new();
-    let written = bounded(raw.as_bytes().len(), WRITE_FACTOR, CONSTANT, || json::write_document(raw, &mut json));
+    let written =
+        bounded(raw.as_bytes().len(), WRITE_FACTOR, CONSTANT, || json::write_document(raw, format, &mut json));
     assert!(!json.contains(&b'\n'), "a document is one line of NDJSON");
     if written.is_err() {
         assert_eq!(json, b"");
@@ -123,7 +130,8 @@ fn read(json: &[u8]) -> Result<Document, json::JsonError> {
 /// What a document is after it was written and read.
 struct Rules {
     /// The bytes come from elsewhere: what has several forms gets the one that a reader gives it.
-    canonical: bool,
+    is_foreign: bool,
+    format: Format,
 }
 
 impl Rules {
@@ -136,12 +144,12 @@ impl Rules {
         let mut fields: Vec<(&CStr, RawBson)> = Vec::new();
         for field in raw {
             let (key, value) = field.ok()?;
-            if (self.canonical && key.as_str().starts_with('$')) || !keys.insert(key.as_str()) {
+            if (self.is_foreign && key.as_str().starts_with('$')) || !keys.insert(key.as_str()) {
                 return None;
             }
             fields.push((key, self.value(value, depth)?));
         }
-        if self.canonical
+        if self.is_foreign
             && depth == 1
             && let Some(index) = fields.iter().position(|(key, _)| key.as_str() == "_id")
         {
@@ -172,15 +180,17 @@ impl Rules {
                 RawBson::JavaScriptCodeWithScope(bson::RawJavaScriptCodeWithScope { code: code.code.into(), scope })
             }
             // The one thing that relaxed Extended JSON does not keep.
-            RawBsonRef::Int64(long) => i32::try_from(long).map_or(RawBson::Int64(long), RawBson::Int32),
-            RawBsonRef::Double(double) if self.canonical && double.is_nan() => RawBson::Double(f64::NAN),
-            RawBsonRef::Decimal128(decimal) if self.canonical => {
+            RawBsonRef::Int64(long) if self.format == Format::Relaxed => {
+                i32::try_from(long).map_or(RawBson::Int64(long), RawBson::Int32)
+            }
+            RawBsonRef::Double(double) if self.is_foreign && double.is_nan() => RawBson::Double(f64::NAN),
+            RawBsonRef::Decimal128(decimal) if self.is_foreign => {
                 RawBson::Decimal128(decimal.to_string().parse::<Decimal128>().ok()?)
             }
             // By hand, as `into` sorts the options whatever they are.
             RawBsonRef::RegularExpression(regex) => {
                 let mut options = regex.options.as_str().to_owned();
-                if options.is_ascii() && self.canonical {
+                if options.is_ascii() && self.is_foreign {
                     let mut characters: Vec<char> = options.chars().collect();
                     characters.sort_unstable();
                     options = characters.into_iter().collect();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bson::RawDocumentBuf;
 
-use super::page::{Layout, Page, Text, write_alone, write_page};
+use super::page::{Layout, Page, Text, read_page, write_alone, write_page};
 use super::{Answers, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
+use crate::json::Format;
 use crate::memory::Memory;
 use crate::metrics::{Call, Metrics};
 use crate::queue::{Batches, MAX_THREADS, Questions, Queue, Supervisor, Threads, Weigh};
@@ -33,8 +34,8 @@ pub(super) const OFF: Grouping =
     Grouping { shares_calls: false, threads: Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS } };
 
 pub(super) type Inserts = Queue<Batches<Vec<Document>, Answers>>;
-pub(super) type Pages = Queue<Questions<(PageQuery, Layout), Result<Arc<Page>, StoreError>>>;
-pub(super) type Lookups = Queue<Questions<DocumentId, Lookup>>;
+pub(super) type Pages = Queue<Questions<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>>;
+pub(super) type Lookups = Queue<Questions<(DocumentId, Format), Lookup>>;
 pub(super) type Pings = Queue<Questions<(), Result<(), StoreError>>>;
 
 /// One document as Extended JSON, if there is one.
@@ -70,11 +71,16 @@ impl Context<'_> {
 
     pub(super) fn pages(&self) -> Pages {
         let (store, metrics, memory) = (self.store.clone(), self.metrics.clone(), self.memory.clone());
-        let run = move |requests: Vec<(PageQuery, Layout)>, readers| {
+        let run = move |requests: Vec<(PageQuery, Layout, Format)>, readers| {
             metrics.query_called(readers);
-            let page = |(query, layout): &(PageQuery, Layout)| {
-                let batch = metrics.counted(Call::Page, store.page(query))?;
-                Ok(Arc::new(write_page(&batch, *layout, &memory)?))
+            let page = |(query, layout, format): &(PageQuery, Layout, Format)| {
+                let read = |query: &PageQuery| metrics.counted(Call::Page, store.page(query));
+                let batch = match layout {
+                    Layout::Array => read_page(query, read)?,
+                    // An export goes on by itself, and no `_id` passes through a URL.
+                    Layout::Lines => read(query)?,
+                };
+                Ok(Arc::new(write_page(&batch, *layout, *format, &memory)?))
             };
             requests.iter().map(page).collect()
         };
@@ -84,14 +90,17 @@ impl Context<'_> {
 
     pub(super) fn lookups(&self) -> Lookups {
         let (store, metrics, memory) = (self.store.clone(), self.metrics.clone(), self.memory.clone());
-        let run = move |ids: Vec<DocumentId>, _| match metrics.counted(Call::Lookup, store.get(&ids)) {
-            Ok(documents) => {
-                let write = |document: Option<RawDocumentBuf>| {
-                    document.map(|document| write_alone(&document, &memory)).transpose()
-                };
-                documents.into_iter().map(write).collect()
+        let run = move |requests: Vec<(DocumentId, Format)>, _| {
+            let (ids, formats): (Vec<DocumentId>, Vec<Format>) = requests.into_iter().unzip();
+            match metrics.counted(Call::Lookup, store.get(&ids)) {
+                Ok(documents) => {
+                    let write = |(document, format): (Option<RawDocumentBuf>, Format)| {
+                        document.map(|document| write_alone(&document, format, &memory)).transpose()
+                    };
+                    documents.into_iter().zip(formats).map(write).collect()
+                }
+                Err(error) => vec![Err(error); ids.len()],
             }
-            Err(error) => vec![Err(error); ids.len()],
         };
         let coalesce = self.grouping.shares_calls;
         let questions = Questions::new(if coalesce { MAX_LOOKUPS } else { 1 }, coalesce);

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use bson::RawDocument;
 
-use super::{Batch, StoreError};
-use crate::document::DocumentId;
-use crate::json;
+use super::{Batch, PageQuery, StoreError, in_url};
+use crate::document::{Document, DocumentId};
+use crate::json::{self, Format};
 use crate::memory::{Charge, Memory};
+
+/// Where a page that cannot end yet is given up, in bytes of BSON.
+const MAX_UNENDING_BYTES: usize = Document::MAX_BYTES;
 
 /// Extended JSON, ready to be sent. It counts as held for as long as any answer has it, once.
 pub(crate) struct Text {
@@ -51,16 +54,69 @@ pub(crate) enum Layout {
     Lines,
 }
 
+/// Reads a page that a client can go on from: where there is more, its last document has an `_id` that fits into a URL. So
+/// it ends at an earlier document than it might, or at a later one if none of them has such an `_id`.
+pub(super) fn read_page(
+    query: &PageQuery,
+    read: impl Fn(&PageQuery) -> Result<Batch, StoreError>,
+) -> Result<Batch, StoreError> {
+    let mut page = read(query)?;
+    let mut from = 0;
+    while page.more {
+        let documents = split_documents(&page.documents[from..])?;
+        let fits = |(_, document): &&(usize, &RawDocument)| id_of(document).is_ok_and(|id| in_url::fits(&id));
+        let end = if from == 0 { documents.iter().rev().find(fits) } else { documents.iter().find(fits) };
+        if let Some((end, _)) = end {
+            let end = from + end;
+            page.documents.truncate(end);
+            break;
+        }
+        if page.documents.len() > MAX_UNENDING_BYTES {
+            return Err(StoreError::Failed(format!(
+                "More than {MAX_UNENDING_BYTES} bytes of documents in a row have an _id that no URL has room for. An \
+                 export (\"Accept: application/x-ndjson\") has them all."
+            )));
+        }
+        let (_, last) = documents.last().ok_or_else(corrupt)?;
+        let next = read(&PageQuery { after: Some(id_of(last)?), ..query.clone() })?;
+        from = page.documents.len();
+        page.documents.extend_from_slice(&next.documents);
+        page.more = next.more;
+    }
+    Ok(page)
+}
+
+/// Each document, and where it ends.
+fn split_documents(documents: &[u8]) -> Result<Vec<(usize, &RawDocument)>, StoreError> {
+    let mut split = Vec::new();
+    let mut rest = documents;
+    while !rest.is_empty() {
+        let (document, behind) = split_document(rest)?;
+        rest = behind;
+        split.push((documents.len() - rest.len(), document));
+    }
+    Ok(split)
+}
+
 /// Writes a document as a text of its own.
-pub(super) fn write_alone(document: &RawDocument, memory: &Arc<Memory>) -> Result<Arc<Text>, StoreError> {
+pub(super) fn write_alone(
+    document: &RawDocument,
+    format: Format,
+    memory: &Arc<Memory>,
+) -> Result<Arc<Text>, StoreError> {
     let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
-    write_document(document, &mut text)?;
+    write_document(document, format, &mut text)?;
     text.push(b'\n');
     Ok(Arc::new(Text::new(text, memory)))
 }
 
 /// Writes a batch as text, from raw BSON without a tree in between.
-pub(super) fn write_page(batch: &Batch, layout: Layout, memory: &Arc<Memory>) -> Result<Page, StoreError> {
+pub(super) fn write_page(
+    batch: &Batch,
+    layout: Layout,
+    format: Format,
+    memory: &Arc<Memory>,
+) -> Result<Page, StoreError> {
     let mut text = Vec::with_capacity(batch.documents.len() * 3 / 2 + 16);
     let mut documents = 0;
     let mut last = None;
@@ -71,7 +127,7 @@ pub(super) fn write_page(batch: &Batch, layout: Layout, memory: &Arc<Memory>) ->
             Layout::Array => text.push(if documents == 0 { b'[' } else { b',' }),
             Layout::Lines => {}
         }
-        write_document(document, &mut text)?;
+        write_document(document, format, &mut text)?;
         if layout == Layout::Lines {
             text.push(b'\n');
         }
@@ -97,13 +153,12 @@ fn split_document(documents: &[u8]) -> Result<(&RawDocument, &[u8]), StoreError>
     Ok((document, behind))
 }
 
-fn write_document(document: &RawDocument, text: &mut Vec<u8>) -> Result<(), StoreError> {
-    json::write_document(document, text).map_err(|_| corrupt())
+fn write_document(document: &RawDocument, format: Format, text: &mut Vec<u8>) -> Result<(), StoreError> {
+    json::write_document(document, format, text).map_err(|_| corrupt())
 }
 
 fn id_of(document: &RawDocument) -> Result<DocumentId, StoreError> {
-    let id = document.get("_id").ok().flatten().ok_or_else(corrupt)?;
-    DocumentId::new(id.into()).map_err(|_| corrupt())
+    document.get("_id").ok().flatten().map(DocumentId::stored).ok_or_else(corrupt)
 }
 
 fn corrupt() -> StoreError {

@@ -104,11 +104,11 @@ impl Db {
     }
 
     fn begin_page(&self, query: PageQuery, layout: Layout) -> Waiting<Result<Arc<Page>, StoreError>> {
-        Waiting::begin(|done| self.page(query, layout, done))
+        Waiting::begin(|done| self.page(query, layout, Format::Relaxed, done))
     }
 
     fn begin_get(&self, id: DocumentId) -> Waiting<Result<Option<Arc<Text>>, StoreError>> {
-        Waiting::begin(|done| self.get(id, done))
+        Waiting::begin(|done| self.get(id, Format::Relaxed, done))
     }
 }
 

@@ -16,7 +16,7 @@ use super::scalar::sort_options;
 /// The keys that make an object a BSON type, and what each takes.
 const TYPES: [(&str, &str); 17] = [
     ("$oid", "a string of 24 hexadecimal digits"),
-    ("$date", "a string like \"2024-01-31T23:59:59.999Z\", or {\"$numberLong\":\"…\"} with milliseconds since 1970"),
+    ("$date", "a string like \"2024-01-31T23:59:59.999Z\", or milliseconds since 1970 as {\"$numberLong\":\"…\"}"),
     ("$numberLong", "a string with an integer of 64 bits"),
     ("$numberDecimal", "a string with a decimal of at most 34 digits"),
     ("$numberInt", "a string with an integer of 32 bits"),
@@ -88,9 +88,13 @@ fn append_value(key: &str, value: RawBsonRef<'_>, other: Option<Field<'_>>, out:
             out.extend_from_slice(&ObjectId::parse_str(hex).ok()?.bytes());
             Some(ElementType::ObjectId)
         }
-        // An int64 that came without `$numberLong` is the form of older tools.
+        // A number that came without `$numberLong` is the form of older tools.
         ("$date", Int64(millis), None) => {
             out.extend_from_slice(&millis.to_le_bytes());
+            Some(ElementType::DateTime)
+        }
+        ("$date", Int32(millis), None) => {
+            out.extend_from_slice(&i64::from(millis).to_le_bytes());
             Some(ElementType::DateTime)
         }
         ("$date", String(text), None) => {
@@ -188,8 +192,15 @@ fn unsigned(value: RawBsonRef<'_>) -> Option<u32> {
     }
 }
 
-/// RFC 3339, and its offset also without a colon, as older tools wrote it. What is finer than a millisecond is cut off.
+/// RFC 3339, and its offset also without a colon, as older tools wrote it. What is finer than a millisecond is cut off:
+/// of the text, since it counts forward, also before 1970.
 fn date(text: &str) -> Option<DateTime> {
+    if let Some((whole, rest)) = text.split_once('.') {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 3 {
+            return date(&[whole, ".", &rest[..3], &rest[digits..]].concat());
+        }
+    }
     if let Some(hours) = text.len().checked_sub(5)
         && matches!(text.as_bytes()[hours], b'+' | b'-')
     {

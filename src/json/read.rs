@@ -14,7 +14,8 @@ use super::extended;
 use super::failure::{self, Failure};
 use super::value::{Key, Value};
 use super::{Documents, JsonError, write};
-use crate::document::Document;
+use crate::document::{Document, DocumentId};
+use crate::percent;
 
 /// In one array. Documents can be as short as `{}`, and each costs far more memory than those two bytes.
 const MAX_DOCUMENTS: usize = 10_000;
@@ -160,24 +161,21 @@ impl<'de> Visitor<'de> for One<'_> {
         if let Some(ElementType::EmbeddedDocument | ElementType::JavaScriptCodeWithScope) =
             ElementType::from(bson.as_bytes()[FIRST])
         {
-            check_id_in_json(&bson).map_err(Error::custom)?;
+            check_id_in_url(&bson).map_err(Error::custom)?;
         }
         Document::new(bson, id.is_none()).map_err(Error::custom)
     }
 }
 
-/// An object or a scope can be so much longer in JSON than in BSON that no URL could name it; any other `_id` that is short enough
-/// in BSON is shorter than this.
-const MAX_ID_IN_JSON: usize = 6 * 1024;
-
-fn check_id_in_json(document: &RawDocumentBuf) -> Result<(), String> {
+/// An object or a scope can be so much longer in JSON than in BSON that no URL could name it; any other `_id` that is short
+/// enough in BSON is short enough there as well.
+fn check_id_in_url(document: &RawDocumentBuf) -> Result<(), String> {
+    const MAX: usize = DocumentId::MAX_BYTES_IN_URL;
     let mut json = Vec::new();
-    match write::first_value(document.as_bytes(), &mut json) {
-        Ok(()) if json.len() > MAX_ID_IN_JSON => Err(format!(
-            "an _id takes at most {MAX_ID_IN_JSON} bytes of JSON, to fit into a URL; this one has {}",
-            json.len()
-        )),
-        outcome => outcome.map_err(|error| error.to_string()),
+    write::first_value(document.as_bytes(), &mut json).map_err(|error| error.to_string())?;
+    match percent::encode(&String::from_utf8_lossy(&json)).len() {
+        length if length > MAX => Err(format!("an _id takes at most {MAX} bytes in a URL; this one has {length}")),
+        _ => Ok(()),
     }
 }
 

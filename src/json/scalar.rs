@@ -3,8 +3,8 @@
 use bson::spec::BinarySubtype;
 use serde::Serialize;
 
-use super::InvalidBson;
 use super::reader::Reader;
+use super::{Format, InvalidBson};
 
 /// The first millisecond of the year 10000, which has no RFC 3339 form.
 const END_OF_YEAR_9999: i64 = 253_402_300_800_000;
@@ -31,9 +31,27 @@ pub(super) fn wrapped_string(key: &str, text: &[u8], out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-pub(super) fn double(value: f64, out: &mut Vec<u8>) {
+pub(super) fn integer(key: &str, value: impl Serialize, format: Format, out: &mut Vec<u8>) {
+    match format {
+        Format::Relaxed => number(value, out),
+        Format::Canonical => wrapped_number(key, value, out),
+    }
+}
+
+fn wrapped_number(key: &str, value: impl Serialize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    number(value, out);
+    out.extend_from_slice(b"\"}");
+}
+
+pub(super) fn double(value: f64, format: Format, out: &mut Vec<u8>) {
     if value.is_finite() {
-        return number(value, out);
+        return match format {
+            Format::Relaxed => number(value, out),
+            Format::Canonical => wrapped_number("$numberDouble", value, out),
+        };
     }
     out.extend_from_slice(if value.is_nan() {
         b"{\"$numberDouble\":\"NaN\"}"
@@ -57,12 +75,11 @@ fn hex(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
-pub(super) fn date(millis: i64, out: &mut Vec<u8>) {
-    if !(0..END_OF_YEAR_9999).contains(&millis) {
-        out.extend_from_slice(b"{\"$date\":{\"$numberLong\":\"");
-        number(millis, out);
-        out.extend_from_slice(b"\"}}");
-        return;
+pub(super) fn date(millis: i64, format: Format, out: &mut Vec<u8>) {
+    if format == Format::Canonical || !(0..END_OF_YEAR_9999).contains(&millis) {
+        out.extend_from_slice(b"{\"$date\":");
+        wrapped_number("$numberLong", millis, out);
+        return out.push(b'}');
     }
     let (year, month, day) = civil_date(millis / MILLIS_PER_DAY);
     let millis = millis % MILLIS_PER_DAY;

@@ -60,6 +60,17 @@ const FORMS: &[(&str, ElementType, &str)] = &[
     ),
     (r#"{"$date":"2024-01-01T01:00:00.000+0100"}"#, ElementType::DateTime, r#"{"$date":"2024-01-01T00:00:00Z"}"#),
     (r#"{"$date":"1969-12-31T23:59:59.999Z"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-1"}}"#),
+    (r#"{"$date":"1969-12-31T23:59:59.9999Z"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-1"}}"#),
+    (r#"{"$date":"1969-12-31T23:59:59.9990000001Z"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-1"}}"#),
+    (r#"{"$date":"1970-01-01T01:00:00.0009+0100"}"#, ElementType::DateTime, r#"{"$date":"1970-01-01T00:00:00Z"}"#),
+    (r#"{"$date":"1969-12-31T18:59:59.9985-05:00"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-2"}}"#),
+    (
+        r#"{"$date":"1900-01-01T00:00:00.000000001Z"}"#,
+        ElementType::DateTime,
+        r#"{"$date":{"$numberLong":"-2208988800000"}}"#,
+    ),
+    (r#"{"$date":5}"#, ElementType::DateTime, r#"{"$date":"1970-01-01T00:00:00.005Z"}"#),
+    (r#"{"$date":-5}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-5"}}"#),
     (r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#, ElementType::DateTime, "="),
     (r#"{"$date":{"$numberLong":"253402300800000"}}"#, ElementType::DateTime, "="),
     (r#"{"$date":{"$numberLong":"1356351330501"}}"#, ElementType::DateTime, r#"{"$date":"2012-12-24T12:15:30.501Z"}"#),
@@ -213,11 +224,10 @@ fn wrong_types_of_extended_json_are_refused() {
         r#"{"$binary":"AQID"}"#,
         r#"{"$binary":{"base64":"AQID","subType":"00"},"$type":"00"}"#,
         r#"{"$uuid":"{c8edabc3-f738-4ca3-b68d-ab92a91478a3}"}"#,
-        r#"{"$date":42}"#,
+        r#"{"$date":1.5}"#,
         r#"{"$date":"yesterday"}"#,
         r#"{"$date":"2023-02-29T00:00:00Z"}"#,
         r#"{"$date":"é0100"}"#,
-        r#"{"$date":{"$numberInt":"1"}}"#,
         r#"{"$timestamp":{"t":-1,"i":0}}"#,
         r#"{"$timestamp":{"t":4294967296,"i":0}}"#,
         r#"{"$timestamp":{"t":1,"i":0,"x":0}}"#,
@@ -370,7 +380,7 @@ fn damaged_bson_is_an_error_and_leaves_the_output_alone() {
     ] {
         let bson = document(fields);
         let mut out = b"before".to_vec();
-        let result = write_document(RawDocument::from_bytes(&bson).unwrap(), &mut out);
+        let result = write_document(RawDocument::from_bytes(&bson).unwrap(), Format::Relaxed, &mut out);
         assert!(result.is_err(), "{fields:?} is {}", String::from_utf8_lossy(&out));
         assert_eq!(out, b"before");
     }
@@ -391,7 +401,6 @@ fn ids_read_from_a_url() {
         assert_eq!(id(text), RawBson::String(text.into()));
     }
     let too_deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
-    let too_long = "x".repeat(1020);
     for text in [
         "",
         "[]",
@@ -403,7 +412,6 @@ fn ids_read_from_a_url() {
         r#""\ud800""#,
         r#""\udc00""#,
         &too_deep,
-        &too_long,
     ] {
         assert!(parse_id(text).is_err(), "{text}");
     }
@@ -445,7 +453,7 @@ fn ids_are_written_plain_where_they_read_back_the_same() {
 
 fn json_of(document: &RawDocument) -> String {
     let mut out = Vec::new();
-    write_document(document, &mut out).unwrap();
+    write_document(document, Format::Relaxed, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -548,6 +556,20 @@ proptest! {
     }
 
     #[test]
+    fn a_canonical_document_comes_back_the_same_and_tells_integers_apart(
+        mut document in any_document(),
+        long in any::<i32>(),
+    ) {
+        document.append(cstr!("long"), i64::from(long));
+        let mut json = Vec::new();
+        prop_assert_eq!(write_document(&document, Format::Canonical, &mut json), Ok(()));
+        let back = parse_document(&json);
+        prop_assert!(back.is_ok(), "{} {:?}", String::from_utf8_lossy(&json), back);
+        let back = back.unwrap();
+        prop_assert_eq!(back.raw().as_bytes(), document.as_bytes());
+    }
+
+    #[test]
     fn an_id_comes_back_the_same(value in any_value()) {
         let document = raw(&bson::doc! { "_id": value });
         let value: RawBson = document.get("_id").unwrap().unwrap().into();
@@ -575,7 +597,7 @@ proptest! {
         let json = damaged(json_of(&document).into_bytes(), at, byte);
         if let Ok(document) = parse_document(&json) {
             let mut out = Vec::new();
-            prop_assert_eq!(write_document(document.raw(), &mut out), Ok(()));
+            prop_assert_eq!(write_document(document.raw(), Format::Relaxed, &mut out), Ok(()));
         }
     }
 
@@ -587,7 +609,7 @@ proptest! {
         bson[..4].copy_from_slice(&length.to_le_bytes());
         *bson.last_mut().unwrap() = 0;
         let mut out = Vec::new();
-        if write_document(RawDocument::from_bytes(&bson).unwrap(), &mut out).is_ok() {
+        if write_document(RawDocument::from_bytes(&bson).unwrap(), Format::Relaxed, &mut out).is_ok() {
             prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&out).is_ok());
         }
     }

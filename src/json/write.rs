@@ -1,4 +1,4 @@
-//! Raw BSON -> relaxed Extended JSON, byte by byte into one buffer: the hot path of every page.
+//! Raw BSON -> Extended JSON, byte by byte into one buffer: the hot path of every page.
 //!
 //! It trusts nothing about the BSON: damaged bytes are an error, never a panic, and nesting takes no stack.
 
@@ -7,30 +7,30 @@ use std::io::Write;
 use bson::Decimal128;
 use bson::spec::ElementType;
 
-use super::InvalidBson;
 use super::reader::Reader;
-use super::scalar::{binary, date, double, number, object_id, sort_options, string, wrapped_string};
+use super::scalar::{binary, date, double, integer, number, object_id, sort_options, string, wrapped_string};
+use super::{Format, InvalidBson};
 
 /// Appends the document; leaves `out` as it was if the BSON is not valid.
-pub(super) fn document(bson: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidBson> {
+pub(super) fn document(bson: &[u8], format: Format, out: &mut Vec<u8>) -> Result<(), InvalidBson> {
     undo_on_error(out, |out| {
         let mut reader = Reader { bson, at: 0 };
         let end = reader.document_end()?;
         if end != bson.len() {
             return reader.expected("the end of the document at the end of its bytes");
         }
-        fields(&mut reader, Level::document(end), out)
+        fields(&mut reader, Level::document(end), format, out)
     })
 }
 
-/// Appends the value of the document's first field.
+/// Appends the value of the document's first field, relaxed.
 pub(super) fn first_value(bson: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidBson> {
     undo_on_error(out, |out| {
         let mut reader = Reader { bson, at: 4 };
         let kind = reader.kind()?;
         reader.c_string()?;
-        match value(kind, &mut reader, out)? {
-            Some(level) => fields(&mut reader, level, out),
+        match value(kind, &mut reader, Format::Relaxed, out)? {
+            Some(level) => fields(&mut reader, level, Format::Relaxed, out),
             None => Ok(()),
         }
     })
@@ -67,7 +67,7 @@ impl Level {
 }
 
 /// Writes the fields of `level` and of all that is nested in it, to its end.
-fn fields(reader: &mut Reader<'_>, mut level: Level, out: &mut Vec<u8>) -> Result<(), InvalidBson> {
+fn fields(reader: &mut Reader<'_>, mut level: Level, format: Format, out: &mut Vec<u8>) -> Result<(), InvalidBson> {
     let mut outer = Vec::new();
     open(&level, out);
     loop {
@@ -93,7 +93,7 @@ fn fields(reader: &mut Reader<'_>, mut level: Level, out: &mut Vec<u8>) -> Resul
             string(key, out);
             out.push(b':');
         }
-        if let Some(inner) = value(kind, reader, out)? {
+        if let Some(inner) = value(kind, reader, format, out)? {
             open(&inner, out);
             outer.push(std::mem::replace(&mut level, inner));
         }
@@ -105,7 +105,12 @@ fn open(level: &Level, out: &mut Vec<u8>) {
 }
 
 /// Writes one value, or returns the level that it opens.
-fn value(kind: ElementType, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<Option<Level>, InvalidBson> {
+fn value(
+    kind: ElementType,
+    reader: &mut Reader<'_>,
+    format: Format,
+    out: &mut Vec<u8>,
+) -> Result<Option<Level>, InvalidBson> {
     match kind {
         ElementType::EmbeddedDocument => {
             return Ok(Some(Level::document(reader.document_end()?)));
@@ -127,9 +132,9 @@ fn value(kind: ElementType, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Resul
             return Ok(Some(Level { close: b"}}", ..Level::document(end) }));
         }
         ElementType::String => string(reader.string()?, out),
-        ElementType::Int32 => number(i32::from_le_bytes(reader.array()?), out),
-        ElementType::Int64 => number(i64::from_le_bytes(reader.array()?), out),
-        ElementType::Double => double(f64::from_le_bytes(reader.array()?), out),
+        ElementType::Int32 => integer("$numberInt", i32::from_le_bytes(reader.array()?), format, out),
+        ElementType::Int64 => integer("$numberLong", i64::from_le_bytes(reader.array()?), format, out),
+        ElementType::Double => double(f64::from_le_bytes(reader.array()?), format, out),
         ElementType::Boolean => match reader.byte()? {
             0 => out.extend_from_slice(b"false"),
             1 => out.extend_from_slice(b"true"),
@@ -137,7 +142,7 @@ fn value(kind: ElementType, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Resul
         },
         ElementType::Null => out.extend_from_slice(b"null"),
         ElementType::ObjectId => object_id(reader.array()?, out),
-        ElementType::DateTime => date(i64::from_le_bytes(reader.array()?), out),
+        ElementType::DateTime => date(i64::from_le_bytes(reader.array()?), format, out),
         ElementType::Binary => binary(reader, out)?,
         ElementType::Decimal128 => {
             // Writing into a Vec cannot fail.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::export::{self, Export};
-use super::import::Import;
+use super::import::{Existing, Import};
 use super::reply::{Reply, StoreCall};
 use super::target::{Target, decode_id, encode_id};
 use super::{App, negotiation};
@@ -11,7 +11,7 @@ use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal, StoreError, Text};
 use crate::document::{Document, DocumentId};
 use crate::http::body::BodyError;
 use crate::http::request::Request;
-use crate::json::{self, Documents, JsonError};
+use crate::json::{self, Documents, Format, JsonError};
 use crate::response::{JSON, NDJSON, Problem, Response, Stream, json_string};
 use crate::server::service::{Step, Waker};
 
@@ -24,40 +24,46 @@ const MAX_ERRORS: usize = 1000;
 impl App {
     /// `GET /data`
     pub(super) fn list(&self, request: &Request, target: &Target, waker: &Waker) -> Result<Step, Problem> {
-        let [limit, order, after] = target.parameters(["limit", "order", "after"])?;
+        let [limit, order, after, format] = target.parameters(["limit", "order", "after", "format"])?;
         let order = parse_order(order.as_deref())?;
+        let format = parse_format(format.as_deref())?;
         let after = after.map(|text| parse_after(&text)).transpose()?;
         Ok(match negotiation::preferred(request, [JSON, NDJSON]) {
             NDJSON => {
                 let limit = parse_limit(limit.as_deref(), usize::MAX, usize::MAX)?;
-                self.export(PageQuery::new(after, order, limit.min(export::BATCH)), limit, waker)
+                self.export(PageQuery::new(after, order, limit.min(export::BATCH)), limit, format, waker)
             }
             _ => {
                 let limit = parse_limit(limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
-                self.page(PageQuery::new(after, order, limit), waker)
+                self.page(PageQuery::new(after, order, limit), format, waker)
             }
         })
     }
 
-    fn page(&self, query: PageQuery, waker: &Waker) -> Step {
+    fn page(&self, query: PageQuery, format: Format, waker: &Waker) -> Step {
         let (limit, order) = (query.limit, query.order);
-        self.ask_for_page(query, Layout::Array, waker, move |page| {
+        self.ask_for_page(query, Layout::Array, format, waker, move |page| {
             let response = Response::new(200, JSON, page.clone());
             let Some(id) = &page.next else { return response };
             let order = match order {
                 Order::Ascending => "asc",
                 Order::Descending => "desc",
             };
+            let format = match format {
+                Format::Relaxed => "",
+                Format::Canonical => "&format=canonical",
+            };
             let after = encode_id(id);
-            response.with_header("Link", format!("</data?limit={limit}&order={order}&after={after}>; rel=\"next\""))
+            let link = format!("</data?limit={limit}&order={order}{format}&after={after}>; rel=\"next\"");
+            response.with_header("Link", link)
         })
     }
 
     /// The first batch is read before the answer begins: a database that is down is a 503, not a broken stream.
-    fn export(&self, query: PageQuery, limit: usize, waker: &Waker) -> Step {
+    fn export(&self, query: PageQuery, limit: usize, format: Format, waker: &Waker) -> Step {
         let (db, of_export, first) = (self.db.clone(), waker.clone(), query.clone());
-        self.ask_for_page(first, Layout::Lines, waker, move |page| {
-            let stream: Box<dyn Stream> = Box::new(Export::new(db, of_export, query, limit, page));
+        self.ask_for_page(first, Layout::Lines, format, waker, move |page| {
+            let stream: Box<dyn Stream> = Box::new(Export::new(db, of_export, query, limit, format, page));
             Response::new(200, NDJSON, stream)
         })
     }
@@ -66,6 +72,7 @@ impl App {
         &self,
         query: PageQuery,
         layout: Layout,
+        format: Format,
         waker: &Waker,
         respond: impl FnOnce(Arc<Page>) -> Response + Send + 'static,
     ) -> Step {
@@ -74,12 +81,14 @@ impl App {
             Ok(page) => Step::Respond(respond(page).with_header("Vary", "Accept")),
             Err(error) => Step::Respond(Problem::from(error).into()),
         };
-        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, done)), 0, then);
+        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, format, done)), 0, then);
         Step::Call { begin: Box::new(begin), is_large: true }
     }
 
     /// `GET /data/<id>`
-    pub(super) fn get(&self, segment: &str, waker: &Waker) -> Result<Step, Problem> {
+    pub(super) fn get(&self, segment: &str, target: &Target, waker: &Waker) -> Result<Step, Problem> {
+        let [format] = target.parameters(["format"])?;
+        let format = parse_format(format.as_deref())?;
         let id = decode_id(segment)?;
         let (db, waker) = (self.db.clone(), waker.clone());
         let then = |document: Result<Option<Arc<Text>>, StoreError>| {
@@ -89,21 +98,27 @@ impl App {
                 Err(error) => Problem::from(error).into(),
             })
         };
-        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.get(id, done)), 0, then);
+        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.get(id, format, done)), 0, then);
         Ok(Step::Call { begin: Box::new(begin), is_large: false })
     }
 
     /// `POST /data`
-    pub(super) fn store(&self, request: &Request, waker: &Waker) -> Result<Step, Problem> {
+    pub(super) fn store(&self, request: &Request, target: &Target, waker: &Waker) -> Result<Step, Problem> {
+        let [existing] = target.parameters(["existing"])?;
         if let Some(coding) = request.headers().get("Content-Encoding")
             && !coding.as_str().eq_ignore_ascii_case("identity")
         {
             return Err(unsupported("Send the body without a Content-Encoding."));
         }
         match negotiation::content_type(request).as_deref() {
+            Some(JSON) if existing.is_some() => {
+                Err(Problem::new(400, "The parameter existing goes with \"Content-Type: application/x-ndjson\" only."))
+            }
             Some(JSON) => self.collect_documents(request, waker),
             Some(NDJSON) => {
-                Ok(Step::Import(Box::new(Import::new(self.db.clone(), waker.clone(), self.max_body))))
+                let existing = Existing::parse(existing.as_deref())?;
+                let import = Import::new(self.db.clone(), waker.clone(), self.max_body, existing);
+                Ok(Step::Import(Box::new(import)))
             }
             _ => Err(unsupported(
                 "Send JSON with \"Content-Type: application/json\" (curl --json does), or one document a line with \
@@ -239,6 +254,14 @@ fn parse_order(text: Option<&str>) -> Result<Order, Problem> {
         None | Some("asc") => Ok(Order::Ascending),
         Some("desc") => Ok(Order::Descending),
         Some(_) => Err(Problem::new(400, "The parameter order takes asc or desc.")),
+    }
+}
+
+fn parse_format(text: Option<&str>) -> Result<Format, Problem> {
+    match text {
+        None | Some("relaxed") => Ok(Format::Relaxed),
+        Some("canonical") => Ok(Format::Canonical),
+        Some(_) => Err(Problem::new(400, "The parameter format takes relaxed or canonical.")),
     }
 }
 

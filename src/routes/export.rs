@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{deadline, reply::Reply};
 use crate::db::{Db, Layout, Page, PageQuery, StoreError};
+use crate::json::Format;
 use crate::response::{Piece, Stream, StreamState};
 use crate::server::service::Waker;
 
@@ -18,6 +19,7 @@ pub(super) struct Export {
     query: Option<PageQuery>,
     /// How many documents are still wanted.
     left: usize,
+    format: Format,
     state: State,
 }
 
@@ -32,8 +34,8 @@ enum State {
 
 impl Export {
     /// From its first batch on, which `query` has found.
-    pub(super) fn new(db: Arc<Db>, waker: Waker, query: PageQuery, limit: usize, first: Arc<Page>) -> Self {
-        let mut export = Self { db, waker, query: None, left: limit, state: State::Sent };
+    pub(super) fn new(db: Arc<Db>, waker: Waker, query: PageQuery, limit: usize, format: Format, first: Arc<Page>) -> Self {
+        let mut export = Self { db, waker, query: None, left: limit, format, state: State::Sent };
         export.take(query, first);
         export
     }
@@ -72,7 +74,7 @@ impl Stream for Export {
     fn read_ahead(&mut self) {
         if let (State::Sent, Some(query)) = (&self.state, &self.query) {
             let query = query.clone();
-            let reply = Reply::ask(&self.waker, |done| self.db.page(query, Layout::Lines, done));
+            let reply = Reply::ask(&self.waker, |done| self.db.page(query, Layout::Lines, self.format, done));
             self.state = State::Asked(reply, deadline());
         }
     }

@@ -23,12 +23,32 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// A line longer than this, in bytes, is long work, and its memory is not kept for the next one.
 const LONG_LINE: usize = 64 * 1024;
 /// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can be longer than
-/// what was sent (`1e9` comes back as `1000000000.0`), but never so much.
-const LINE_FACTOR: usize = 6;
+/// what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical format), but never so much.
+const LINE_FACTOR: usize = 10;
+
+/// What becomes of a line whose `_id` exists already.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Existing {
+    /// The import ends there.
+    Stop,
+    /// It is passed over and counted.
+    Skip,
+}
+
+impl Existing {
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, Problem> {
+        match text {
+            None | Some("stop") => Ok(Self::Stop),
+            Some("skip") => Ok(Self::Skip),
+            Some(_) => Err(Problem::new(400, "The parameter existing takes skip or stop.")),
+        }
+    }
+}
 
 pub(super) struct Import {
     db: Arc<Db>,
     waker: Waker,
+    existing: Existing,
     /// In bytes.
     max_line: usize,
     /// The beginning of a line, or where `is_line_whole` all of it.
@@ -43,6 +63,8 @@ pub(super) struct Import {
     in_flight: Option<InFlight>,
     /// Documents that are stored.
     stored: u64,
+    /// Documents whose `_id` was there already, where those are passed over.
+    passed_over: u64,
     end: End,
 }
 
@@ -69,7 +91,7 @@ struct InFlight {
     until: Instant,
 }
 
-/// Documents, and the line and the `_id` of each.
+/// Documents, and the line of each.
 #[derive(Default)]
 struct Batch {
     lines: Lines,
@@ -78,13 +100,20 @@ struct Batch {
     bytes: usize,
 }
 
-type Lines = Vec<(u64, DocumentId)>;
+type Lines = Vec<Line>;
+
+struct Line {
+    number: u64,
+    id: DocumentId,
+    id_is_generated: bool,
+}
 
 impl Import {
-    pub(super) fn new(db: Arc<Db>, waker: Waker, max_body: usize) -> Self {
+    pub(super) fn new(db: Arc<Db>, waker: Waker, max_body: usize, existing: Existing) -> Self {
         Self {
             db,
             waker,
+            existing,
             max_line: max_body * LINE_FACTOR,
             line: Vec::new(),
             is_line_whole: false,
@@ -92,6 +121,7 @@ impl Import {
             batch: Batch::default(),
             in_flight: None,
             stored: 0,
+            passed_over: 0,
             end: End::Open,
         }
     }
@@ -109,7 +139,8 @@ impl Import {
         match json::parse_document(line.trim_ascii_end()) {
             Ok(document) => {
                 self.batch.bytes += document.raw().as_bytes().len();
-                self.batch.lines.push((number, document.id()));
+                let id_is_generated = document.id_is_generated();
+                self.batch.lines.push(Line { number, id: document.id(), id_is_generated });
                 self.batch.documents.push(document);
                 if self.batch.is_full() && self.in_flight.is_none() {
                     self.store_batch();
@@ -141,20 +172,33 @@ impl Import {
 
     /// Takes note of what became of a batch.
     fn note(&mut self, lines: &Lines, answers: &[Result<(), Refusal>]) {
-        let refused: Vec<(&(u64, DocumentId), &Refusal)> =
-            lines.iter().zip(answers).filter_map(|(line, answer)| Some((line, answer.as_ref().err()?))).collect();
-        self.stored += (answers.len() - refused.len()) as u64;
-        if let Some(((line, id), refusal)) = refused.first()
+        let mut refused = Vec::new();
+        for (line, answer) in lines.iter().zip(answers) {
+            match answer {
+                Ok(()) => self.stored += 1,
+                Err(Refusal::Exists) if self.existing == Existing::Skip && !line.id_is_generated => {
+                    self.passed_over += 1;
+                }
+                Err(refusal) => refused.push((line, refusal)),
+            }
+        }
+        if let Some((line, refusal)) = refused.first()
             && !matches!(self.end, End::Failed(_))
         {
-            self.end = End::Failed(refused_at(*line, refusal, id, refused.len()));
+            self.end = End::Failed(refused_at(line, refusal, refused.len()));
         }
     }
 
     fn answer(&mut self) -> Response {
         let problem = match std::mem::replace(&mut self.end, End::Open) {
             End::Open | End::Storing(Ok(())) => {
-                return Response::new(201, JSON, format!("{{\"inserted\":{}}}\n", self.stored));
+                let body = match self.existing {
+                    Existing::Stop => format!("{{\"inserted\":{}}}\n", self.stored),
+                    Existing::Skip => {
+                        format!("{{\"inserted\":{},\"existing\":{}}}\n", self.stored, self.passed_over)
+                    }
+                };
+                return Response::new(201, JSON, body);
             }
             End::Storing(Err(Stop::Body(error))) => Problem::from(error),
             End::Storing(Err(Stop::Line { status, number, detail })) => Problem::new(
@@ -168,7 +212,11 @@ impl Import {
             .with_member("line", &number.to_string()),
             End::Failed(problem) => problem,
         };
-        problem.with_member("inserted", &self.stored.to_string()).into()
+        let problem = problem.with_member("inserted", &self.stored.to_string());
+        match self.existing {
+            Existing::Stop => problem.into(),
+            Existing::Skip => problem.with_member("existing", &self.passed_over.to_string()).into(),
+        }
     }
 }
 
@@ -262,8 +310,9 @@ impl Batch {
     }
 }
 
-fn refused_at(line: u64, refusal: &Refusal, id: &DocumentId, count: usize) -> Problem {
-    let problem = problem_of_refusal(refusal, id);
+fn refused_at(line: &Line, refusal: &Refusal, count: usize) -> Problem {
+    let problem = problem_of_refusal(refusal, &line.id);
+    let line = line.number;
     let detail = format!(
         "Line {line}: {} The import ends with the lines that were read together with this one; {count} of those could \
          not be stored.",

@@ -75,6 +75,7 @@ fn origin_form(target: &str) -> &str {
 fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
     let detail = match known {
         [] => format!("There is no parameter {name:?}: this resource takes none."),
+        [known] => format!("There is no parameter {name:?}: this resource takes only {known}."),
         known => format!("There is no parameter {name:?}. The parameters are {}.", known.join(", ")),
     };
     Problem::new(400, detail)

@@ -2,6 +2,7 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub mod collection;
 pub mod http;
 pub mod mongodb;
 pub mod proxy;

@@ -33,9 +33,11 @@ pub enum Fate {
     Answer(Document),
     /// The server gets it twice, and the second answer counts.
     Repeat,
+    /// The answer becomes another one.
+    Edit(fn(Document) -> Document),
 }
 
-type Rule = Box<dyn Fn(&str) -> Fate + Send>;
+type Rule = Box<dyn Fn(&str, &Document) -> Fate + Send>;
 
 pub struct Proxy {
     pub address: SocketAddr,
@@ -58,7 +60,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             target: ([127, 0, 0, 1], port).into(),
-            rule: Mutex::new(Box::new(|_| Fate::Pass)),
+            rule: Mutex::new(Box::new(|_, _| Fate::Pass)),
             commands: Mutex::default(),
             streams: Mutex::default(),
             has_ended: AtomicBool::new(false),
@@ -79,7 +81,15 @@ impl Proxy {
 
     /// From now on `rule` says what happens to a command of a name.
     pub fn set(&self, rule: impl Fn(&str) -> Fate + Send + 'static) {
-        *self.shared.rule.lock().unwrap() = Box::new(rule);
+        *self.shared.rule.lock().unwrap() = Box::new(move |name, _| rule(name));
+    }
+
+    /// From now on `answer` is what the commands of this name get, and the server gets all others.
+    pub fn answer(&self, command: &'static str, answer: impl Fn(&Document) -> Document + Send + 'static) {
+        *self.shared.rule.lock().unwrap() = Box::new(move |name, document| match name == command {
+            true => Fate::Answer(answer(document)),
+            false => Fate::Pass,
+        });
     }
 
     /// From now on this happens to the commands of this name, and all others pass.
@@ -129,8 +139,8 @@ impl Shared {
             let request = read_message(client)?;
             let command = command_of(&request).unwrap_or_default();
             let name = command.keys().next().cloned().unwrap_or_default();
+            let fate = (self.rule.lock().unwrap())(&name, &command);
             self.commands.lock().unwrap().push(command);
-            let fate = (self.rule.lock().unwrap())(&name);
             match &fate {
                 Fate::CutBefore => return Ok(()),
                 Fate::Lose => continue,
@@ -155,6 +165,10 @@ impl Shared {
                     Fate::DelayAnswer(time) => thread::sleep(*time),
                     Fate::GarbleHeader => answer[..HEADER].fill(0xff),
                     Fate::GarbleBody => answer[HEADER + 5..].fill(0xff),
+                    Fate::Edit(edit) => {
+                        let document = command_of(&answer).unwrap_or_default();
+                        answer = answer_to(&request, &edit(document));
+                    }
                     Fate::CutInAnswer => return client.write_all(&answer[..answer.len() / 2]),
                     _ => {}
                 }

@@ -4,7 +4,7 @@
 
 use bson::{Bson, Document as Filter, RawBsonRef, doc};
 
-use crate::db::{Order, PageQuery};
+use crate::db::Order;
 use crate::document::DocumentId;
 
 /// The types that an `_id` can have, in MongoDB's comparison order; those on one line compare by value with each other.
@@ -26,18 +26,19 @@ const TYPE_BRACKETS: [&[&str]; 14] = [
     &["maxKey"],
 ];
 
-/// What finds the documents behind `query.after` whose `_id` is of the same bracket of types: MongoDB compares within
-/// one bracket only. None where nothing else can be in it.
-pub(super) fn bracket_filter(query: &PageQuery) -> Option<Filter> {
-    let Some(after) = &query.after else {
+/// What finds the documents behind `after` whose `_id` is of the same bracket of types: MongoDB compares within one
+/// bracket only. None where nothing else can be in it.
+pub(super) fn bracket_filter(after: Option<&DocumentId>, order: Order) -> Option<Filter> {
+    let Some(after) = after else {
         return Some(Filter::new());
     };
     let id = to_bson(after);
-    let is_nan = matches!(id, Bson::Double(number) if number.is_nan());
-    match (query.order, &id) {
+    let is_nan = is_nan(&id);
+    match (order, &id) {
         // Nothing is beside it in its bracket, and a comparison with MinKey or MaxKey would leave the bracket.
         (_, Bson::MinKey | Bson::Null | Bson::MaxKey) => None,
-        // NaN is below every number in the index, but compares with none.
+        // NaN is below every number in the index, but compares with none. The two types have one NaN, one infinity each
+        // way and one zero between them: no two documents can have an `_id` of these.
         (Order::Ascending, _) if is_nan => Some(doc! { "_id": { "$gte": f64::NEG_INFINITY } }),
         (Order::Descending, _) if is_nan => None,
         (Order::Descending, Bson::Double(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_)) => {
@@ -46,6 +47,15 @@ pub(super) fn bracket_filter(query: &PageQuery) -> Option<Filter> {
         }
         (Order::Ascending, _) => Some(doc! { "_id": { "$gt": id } }),
         (Order::Descending, _) => Some(doc! { "_id": { "$lt": id } }),
+    }
+}
+
+fn is_nan(value: &Bson) -> bool {
+    match value {
+        Bson::Double(number) => number.is_nan(),
+        // The five bits after the sign, whatever comes after them.
+        Bson::Decimal128(number) => number.bytes()[15] & 0x7C == 0x7C,
+        _ => false,
     }
 }
 
@@ -88,5 +98,49 @@ fn type_alias(id: RawBsonRef) -> &'static str {
         RawBsonRef::MaxKey => "maxKey",
         // No `_id` can be one of these.
         RawBsonRef::Array(_) | RawBsonRef::RegularExpression(_) | RawBsonRef::Undefined => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Decimal128, RawBson};
+
+    use super::*;
+
+    fn decimal(text: &str) -> RawBson {
+        RawBson::Decimal128(text.parse().unwrap())
+    }
+
+    fn filter(id: RawBson, order: Order) -> Option<Filter> {
+        bracket_filter(Some(&DocumentId::new(id).unwrap()), order)
+    }
+
+    #[test]
+    fn nothing_is_compared_with_nan() {
+        let all_numbers = doc! { "_id": { "$gte": f64::NEG_INFINITY } };
+        // NaN with a sign and a payload, quiet and signalling.
+        let unusual = [0x7C, 0x7E, 0xFC, 0xFE].map(|top| {
+            let mut bytes = [0x11; 16];
+            bytes[15] = top;
+            RawBson::Decimal128(Decimal128::from_bytes(bytes))
+        });
+        let nans = [RawBson::Double(f64::NAN), RawBson::Double(-f64::NAN), decimal("NaN")];
+        for nan in nans.into_iter().chain(unusual) {
+            assert_eq!(filter(nan.clone(), Order::Ascending), Some(all_numbers.clone()), "{nan:?}");
+            assert_eq!(filter(nan.clone(), Order::Descending), None, "{nan:?}");
+        }
+    }
+
+    #[test]
+    fn other_numbers_are_compared_and_nan_is_below_them() {
+        let doubles = [f64::INFINITY, f64::NEG_INFINITY, -0.0, 1.5].map(RawBson::Double);
+        let decimals = ["Infinity", "-Infinity", "-0", "0E+6000", "1.5"].map(decimal);
+        for id in doubles.into_iter().chain(decimals) {
+            let number = Bson::try_from(id.clone()).unwrap();
+            let above = doc! { "_id": { "$gt": &number } };
+            let below = doc! { "_id": { "$type": "number", "$not": { "$gte": &number } } };
+            assert_eq!(filter(id.clone(), Order::Ascending), Some(above));
+            assert_eq!(filter(id, Order::Descending), Some(below));
+        }
     }
 }

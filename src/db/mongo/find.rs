@@ -1,0 +1,185 @@
+//! What a page or a look-up asks of MongoDB, and what its replies mean.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bson::{Bson, Document as Filter, RawDocument, RawDocumentBuf, doc};
+use mongodb::action::Find;
+use mongodb::error::Result as MongoResult;
+
+use super::MongoStore;
+use super::brackets::{bracket_filter, to_bson, types_behind};
+use super::failure;
+use crate::db::{Batch, Order, PageQuery, key};
+use crate::document::DocumentId;
+
+/// A page that is being filled.
+struct Filling<'a> {
+    query: &'a PageQuery,
+    batch: Batch,
+    /// Documents in it so far.
+    held: usize,
+}
+
+impl Filling<'_> {
+    /// Takes one more document, unless the page is full: then there is more.
+    fn take(&mut self, document: &RawDocument) {
+        let document = document.as_bytes();
+        let is_too_long = self.held > 0 && self.batch.documents.len() + document.len() > self.query.max_bytes;
+        if self.held == self.query.limit || is_too_long {
+            self.batch.more = true;
+        } else {
+            self.batch.documents.extend_from_slice(document);
+            self.held += 1;
+        }
+    }
+
+    fn has_all_its_bytes(&self) -> bool {
+        self.batch.documents.len() >= self.query.max_bytes
+    }
+}
+
+impl MongoStore {
+    pub(super) fn find_page(&self, query: &PageQuery) -> MongoResult<Batch> {
+        let mut page = Filling { query, batch: Batch { documents: Vec::new(), more: false }, held: 0 };
+        let mut after = query.after.clone();
+        while let Some(last) = self.find_after(after.as_ref(), &mut page)? {
+            after = Some(last);
+        }
+        Ok(page.batch)
+    }
+
+    /// Fills the page with what is after `after`. Where a reply ended too early, gives the `_id` to go on after.
+    fn find_after(&self, after: Option<&DocumentId>, page: &mut Filling) -> MongoResult<Option<DocumentId>> {
+        if let Some(filter) = bracket_filter(after, page.query.order)
+            && let Some(last) = self.find(&filter, page)?
+        {
+            return Ok(Some(last));
+        }
+        match after {
+            Some(after) if !page.batch.more => self.find_by_types(types_behind(after, page.query.order), page),
+            _ => Ok(None),
+        }
+    }
+
+    /// Finds the documents whose `_id` is of one of `types`. A server that does not know a type by name (FerretDB
+    /// knows few) holds no `_id` of it, so it is asked again without.
+    fn find_by_types(&self, mut types: Vec<&str>, page: &mut Filling) -> MongoResult<Option<DocumentId>> {
+        loop {
+            {
+                let unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
+                types.retain(|name| !unknown.contains(*name));
+            }
+            if types.is_empty() {
+                return Ok(None);
+            }
+            match self.find(&doc! { "_id": { "$type": &types } }, page) {
+                Err(error) => match failure::unknown_type(&error).filter(|name| types.contains(name)) {
+                    Some(name) => {
+                        let mut unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
+                        unknown.insert(name.to_owned());
+                    }
+                    None => return Err(error),
+                },
+                found => return found,
+            }
+        }
+    }
+
+    /// Takes what `filter` finds into the page, from one reply. That may end too early, with documents that are large
+    /// (MongoDB's at about 16 MiB): then it gives the `_id` to go on after.
+    fn find(&self, filter: &Filter, page: &mut Filling) -> MongoResult<Option<DocumentId>> {
+        // One more than the page still takes tells whether there is more. Where documents are so large that the page ends
+        // before, the reply need not be longer than the page.
+        let fits = page.query.max_bytes / self.document_bytes.load(Relaxed).max(1);
+        let asked = (page.query.limit - page.held + 1).min(fits + 2);
+        let collection = self.collection()?;
+        let mut cursor = single_batch(collection.find(filter.clone()), page.query.order, asked).run()?;
+        let mut received = 0;
+        let mut last = None;
+        while !page.batch.more && cursor.advance()? {
+            let document = cursor.current();
+            page.take(document);
+            received += 1;
+            last = document.get("_id").ok().flatten().map(DocumentId::stored);
+        }
+        if let Some(average) = page.batch.documents.len().checked_div(page.held) {
+            self.document_bytes.store(average, Relaxed);
+        }
+        let Some(last) = last.filter(|_| !page.batch.more) else {
+            return Ok(None);
+        };
+        let may_be_all = received < asked || page.has_all_its_bytes();
+        if may_be_all && self.is_last(filter, page.query.order, received, &last)? {
+            return Ok(None);
+        }
+        page.batch.more = page.has_all_its_bytes();
+        Ok((!page.batch.more).then_some(last))
+    }
+
+    /// Whether what `filter` finds ends with this `_id`, as the `place`th document, from 1. It is not known to if others
+    /// were stored or removed meanwhile.
+    fn is_last(&self, filter: &Filter, order: Order, place: usize, id: &DocumentId) -> MongoResult<bool> {
+        let collection = self.collection()?;
+        let find = collection.find(filter.clone()).projection(doc! { "_id": 1 });
+        let mut cursor = single_batch(find, order, 2).skip(place as u64 - 1).run()?;
+        let is_there = cursor.advance()? && cursor.current().get("_id").ok().flatten() == Some(id.as_raw());
+        Ok(is_there && !cursor.advance()?)
+    }
+
+    /// Asks for all at once. Which document belongs to which `_id` is told by the embedded store's keys, which are equal
+    /// where MongoDB finds two `_id`s equal; but a decimal128 has none, and a collation finds more of them equal. So an
+    /// `_id` is missing only where a reply has no document at all, or where it was asked for by itself.
+    pub(super) fn find_all(&self, ids: &[DocumentId]) -> MongoResult<Vec<Option<RawDocumentBuf>>> {
+        let mut documents = vec![None; ids.len()];
+        let mut missing: Vec<usize> = (0..ids.len()).collect();
+        let keys: Vec<Option<Vec<u8>>> = ids.iter().map(|id| key::encode(id).ok()).collect();
+        while missing.len() > 1 {
+            let found = self.find_by_key(missing.iter().map(|&place| &ids[place]))?;
+            if found.is_empty() {
+                return Ok(documents);
+            }
+            let before = missing.len();
+            missing.retain(|&place| {
+                documents[place] = keys[place].as_ref().and_then(|_| found.get(&keys[place])).cloned();
+                documents[place].is_none()
+            });
+            if missing.len() == before {
+                break;
+            }
+        }
+        let collection = self.collection()?;
+        for place in missing {
+            documents[place] = collection.find_one(doc! { "_id": { "$eq": to_bson(&ids[place]) } }).run()?;
+        }
+        Ok(documents)
+    }
+
+    /// The documents with these `_id`s by their keys; those that have none share one place.
+    fn find_by_key<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a DocumentId>,
+    ) -> MongoResult<HashMap<Option<Vec<u8>>, RawDocumentBuf>> {
+        let ids: Vec<Bson> = ids.map(to_bson).collect();
+        let mut cursor = self.collection()?.find(doc! { "_id": { "$in": ids } }).run()?;
+        let mut found = HashMap::new();
+        while cursor.advance()? {
+            let document = cursor.current();
+            let key = document.get("_id").ok().flatten().and_then(|id| key::encode_value(id).ok());
+            found.insert(key, document.to_owned());
+        }
+        Ok(found)
+    }
+}
+
+/// A query with one reply of up to `length` documents, and no cursor beside it, which is most of the work for some
+/// servers. Without the batch size as well it would silently end at 101.
+fn single_batch<'a>(find: Find<'a, RawDocumentBuf>, order: Order, length: usize) -> Find<'a, RawDocumentBuf> {
+    let direction = match order {
+        Order::Ascending => 1,
+        Order::Descending => -1,
+    };
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    find.sort(doc! { "_id": direction }).limit(-i64::from(length)).batch_size(length)
+}

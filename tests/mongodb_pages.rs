@@ -1,0 +1,263 @@
+//! Pages and look-ups on MongoDB: what is asked on the wire, and that nothing is left out whatever the replies are like.
+//! What FerretDB cannot store or do, a script answers in its place.
+
+mod support;
+
+use std::sync::Arc;
+use std::thread;
+
+use bson::{Bson, Decimal128, Document, doc};
+use support::collection::Collection;
+use support::mongodb::database_of;
+use support::proxy::{Fate, Proxy};
+use support::{Connection, Directory, Mongodb, Server};
+
+/// A server that reaches its database through a proxy.
+fn start_behind(mongodb: &Mongodb, proxy: &Proxy) -> Server {
+    let directory = Arc::new(Directory::new());
+    let uri = mongodb.uri_through(proxy, &database_of(&directory));
+    Server::start_in(directory, &[("MONGODB_URI", &uri), ("LOG", "off")])
+}
+
+/// A server over a collection that a script plays.
+fn start_over(collection: Collection) -> Option<(Server, Proxy)> {
+    let proxy = Proxy::start(Mongodb::shared_own()?.port());
+    let server = start_behind(Mongodb::shared_own()?, &proxy);
+    proxy.answer("find", move |command| collection.find(command));
+    Some((server, proxy))
+}
+
+fn decimal(text: &str) -> Bson {
+    Bson::Decimal128(text.parse::<Decimal128>().unwrap())
+}
+
+/// The `_id`s in each page as JSON, from `target` along the links.
+fn walk(server: &Server, target: &str) -> Vec<Vec<String>> {
+    let mut connection = Connection::open(server.address);
+    let mut next = Some(target.to_owned());
+    let mut pages = Vec::new();
+    while let Some(target) = next {
+        let answer = connection.request("GET", &target, &[], b"");
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        pages.push(answer.json().as_array().unwrap().iter().map(|document| document["_id"].to_string()).collect());
+        assert!(pages.len() < 1000, "the links do not come to an end: {target}");
+        next = answer.next_link();
+    }
+    pages
+}
+
+fn numbers(range: impl Iterator<Item = i32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+fn fill(server: &Server, count: i32) {
+    let documents: Vec<String> = (0..count).map(|id| format!("{{\"_id\":{id}}}")).collect();
+    assert_eq!(server.post(&format!("[{}]", documents.join(","))).status, 201);
+}
+
+#[test]
+fn a_page_is_asked_for_as_one_batch() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    fill(&server, 700);
+    assert_eq!(server.get("/data?limit=500").json().as_array().unwrap().len(), 500);
+    let [find] = &proxy.commands("find")[..] else { panic!("more than one find") };
+    let number = |name: &str| match find.get(name) {
+        Some(Bson::Int64(number)) => *number,
+        Some(Bson::Int32(number)) => i64::from(*number),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert_eq!((number("limit"), number("batchSize")), (501, 501));
+    assert!(find.get_bool("singleBatch").unwrap());
+    assert!(proxy.commands("getMore").is_empty() && proxy.commands("killCursors").is_empty());
+}
+
+/// As MongoDB's where the next document would make it longer than 16 MiB.
+fn end_after_three(mut answer: Document) -> Document {
+    if let Ok(cursor) = answer.get_document_mut("cursor") {
+        cursor.get_array_mut("firstBatch").unwrap().truncate(3);
+    }
+    answer
+}
+
+#[test]
+fn a_reply_that_ends_early_ends_nothing() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    fill(&server, 20);
+    server.post("[{\"_id\":\"a\"},{\"_id\":\"b\"},{\"_id\":\"c\"},{\"_id\":\"d\"},{\"_id\":\"e\"}]");
+    proxy.set_for("find", Fate::Edit(end_after_three));
+    let texts = ["a", "b", "c", "d", "e"].map(|text| format!("{text:?}"));
+    let all = [numbers(0..20), texts.to_vec()].concat();
+    let reversed: Vec<String> = all.iter().rev().cloned().collect();
+    for limit in [1, 2, 3, 4, 7, 25, 100] {
+        let pages = |ids: &[String]| ids.chunks(limit).map(<[String]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(walk(&server, &format!("/data?limit={limit}")), pages(&all), "limit={limit}");
+        assert_eq!(walk(&server, &format!("/data?limit={limit}&order=desc")), pages(&reversed), "limit={limit}");
+    }
+    let lines: Vec<String> = all.iter().map(|id| format!("{{\"_id\":{id}}}")).collect();
+    assert_eq!(server.export().lines().collect::<Vec<_>>(), lines);
+}
+
+/// Every number that compares unlike it sorts, once of each type that has it.
+#[test]
+fn numbers_that_compare_unlike_they_sort_page_through_both_ways() {
+    let doubles = [f64::NAN, f64::NEG_INFINITY, -0.0, f64::INFINITY].map(Bson::Double);
+    let decimals = ["NaN", "-Infinity", "-0", "Infinity"].map(decimal);
+    for mixture in 0..16 {
+        let special = |n: usize| if mixture >> n & 1 == 0 { doubles[n].clone() } else { decimals[n].clone() };
+        let ids = [
+            Bson::MinKey,
+            Bson::Null,
+            special(0),
+            special(1),
+            decimal("-1E+300"),
+            Bson::Int64(-5),
+            special(2),
+            decimal("0.5"),
+            Bson::Double(1e300),
+            special(3),
+            Bson::String("a".into()),
+            Bson::Boolean(false),
+            Bson::Boolean(true),
+            Bson::MaxKey,
+        ];
+        let Some((server, _proxy)) = start_over(Collection::of_ids(&ids)) else { return };
+        let [all] = &walk(&server, "/data")[..] else { panic!("more than one page") };
+        assert_eq!(all.len(), ids.len());
+        let reversed: Vec<String> = all.iter().rev().cloned().collect();
+        for limit in [1, 2, 5] {
+            let pages = |ids: &[String]| ids.chunks(limit).map(<[String]>::to_vec).collect::<Vec<_>>();
+            assert_eq!(walk(&server, &format!("/data?limit={limit}")), pages(all), "mixture {mixture}");
+            assert_eq!(walk(&server, &format!("/data?limit={limit}&order=desc")), pages(&reversed), "{mixture}");
+        }
+    }
+}
+
+/// Asks for each of the ids again and again, many at a time.
+fn look_up(server: &Server, proxy: &Proxy, targets: &[(&str, u16)]) {
+    thread::scope(|scope| {
+        for client in 0..32 {
+            scope.spawn(move || {
+                let mut connection = Connection::open(server.address);
+                for turn in 0..40 {
+                    let (id, status) = targets[(client + turn) % targets.len()];
+                    let answer = connection.request("GET", &format!("/data/{id}"), &[], b"");
+                    assert_eq!(answer.status, status, "{id}: {}", answer.text());
+                }
+            });
+        }
+    });
+    let together = proxy.commands("find").iter().filter(|find| find.to_string().contains("$in")).count();
+    assert!(together > 0, "none of them were asked for together");
+}
+
+#[test]
+fn a_decimal_is_found_alone_and_among_others() {
+    let ids = [decimal("1.5"), Bson::Int32(7), Bson::Document(doc! { "a": decimal("2") })];
+    let Some((server, proxy)) = start_over(Collection::of_ids(&ids)) else { return };
+    let targets = [
+        ("1.5", 200),
+        ("%7B%22%24numberDecimal%22%3A%221.5%22%7D", 200),
+        ("%7B%22a%22%3A%7B%22%24numberDecimal%22%3A%222%22%7D%7D", 200),
+        ("7", 200),
+        ("7.0", 200),
+        ("8", 404),
+        ("none", 404),
+        ("%7B%22%24numberDecimal%22%3A%228%22%7D", 404),
+    ];
+    look_up(&server, &proxy, &targets);
+}
+
+#[test]
+fn what_a_collation_finds_equal_is_found_alone_and_among_others() {
+    let ids = ["ada", "Bob"].map(|name| Bson::String(name.to_owned()));
+    let mut collection = Collection::of_ids(&ids);
+    collection.ignores_case = true;
+    let Some((server, proxy)) = start_over(collection) else { return };
+    look_up(&server, &proxy, &[("ada", 200), ("Ada", 200), ("bob", 200), ("BOB", 200), ("carl", 404)]);
+}
+
+#[test]
+fn what_is_missing_is_not_asked_for_one_by_one() {
+    let Some((server, proxy)) = start_over(Collection::of_ids(&[Bson::Int32(1)])) else { return };
+    look_up(&server, &proxy, &[("1", 200), ("2", 404), ("3", 404), ("4", 404), ("5", 404)]);
+    let finds = proxy.commands("find").len();
+    assert!(finds < 32 * 40 / 2, "{finds} commands for {} look-ups", 32 * 40);
+}
+
+/// Stores documents as another program might.
+fn store_as_another(server: &Server, ids: &[Bson]) {
+    let mongodb = Mongodb::shared_own().unwrap();
+    let database = mongodb.client().database(&database_of(&server.directory()));
+    let documents = ids.iter().map(|id| doc! { "_id": id.clone() });
+    database.collection("data").insert_many(documents).run().unwrap();
+}
+
+#[test]
+fn documents_whose_id_no_url_has_room_for_are_all_in_the_pages_and_the_export() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let text = |first: &str, length: usize| Bson::String(format!("{first}{}", "x".repeat(length)));
+    // Longer than the server itself stores, longer than a URL; first, last, by themselves and in a row.
+    let ids = [
+        text("a", 20_000),
+        text("b", 1),
+        text("c", 2_000),
+        text("d", 10_000),
+        text("e", 20_000),
+        text("f", 1),
+        text("g", 100_000),
+        text("h", 20_000),
+        text("i", 300_000),
+        text("j", 20_000),
+        text("k", 1),
+        text("l", 1),
+        Bson::Document(doc! { "a": text("", 100_000) }),
+        Bson::Boolean(true),
+    ];
+    let proxy = Proxy::start(mongodb.port());
+    let server = start_behind(mongodb, &proxy);
+    store_as_another(&server, &ids);
+    let all: Vec<String> = server.export().lines().map(|line| line.to_owned()).collect();
+    assert_eq!(all.len(), ids.len());
+    for order in ["asc", "desc"] {
+        for limit in [1, 2, 3, 4, 5, 14, 100] {
+            let target = format!("/data?limit={limit}&order={order}");
+            let mut seen = walk(&server, &target).concat();
+            if order == "desc" {
+                seen.reverse();
+            }
+            let seen: Vec<String> = seen.iter().map(|id| format!("{{\"_id\":{id}}}")).collect();
+            assert!(seen == all, "{target}: {} of {} documents", seen.len(), all.len());
+        }
+    }
+    // Where nothing is in the way, a page has as many as it was asked for.
+    let lengths = |target: &str| walk(&server, target).iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(lengths("/data?limit=2")[..2], [2, 2]);
+    let page = server.get("/data?limit=3");
+    assert_eq!(page.next_link().unwrap().matches('x').count(), 2_000);
+    // By its own URL as well, where that has room for it.
+    assert_eq!(server.get(&format!("/data/c{}", "x".repeat(2_000))).status, 200);
+}
+
+#[test]
+fn a_document_whose_id_extended_json_has_no_words_for_is_in_the_pages() {
+    let object = |value: Bson| Bson::Document(doc! { "a": value });
+    let ids = [
+        Bson::Int32(1),
+        object(Bson::Document(doc! { "$date": "some day" })),
+        object(Bson::Document(doc! { "$numberInt": "5" })),
+        Bson::Boolean(true),
+    ];
+    let Some((server, _proxy)) = start_over(Collection::of_ids(&ids)) else { return };
+    for order in ["asc", "desc"] {
+        assert_eq!(walk(&server, &format!("/data?limit=1&order={order}")).concat().len(), ids.len());
+    }
+    // What relaxed Extended JSON only writes shorter is no reason for a page to be longer.
+    let ids: Vec<Bson> =
+        (0..9).map(|n| object(Bson::Document(doc! { "long": n as i64, "decimal": decimal("1.5") }))).collect();
+    let Some((server, _proxy)) = start_over(Collection::of_ids(&ids)) else { return };
+    assert!(walk(&server, "/data?limit=1").iter().all(|page| page.len() == 1));
+}
