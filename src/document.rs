@@ -1,12 +1,15 @@
 //! A document and its `_id`, held as raw BSON: what travels between the routes and the stores.
 //!
-//! May touch: `bson` only. Knows neither JSON nor HTTP nor a store.
+//! May touch: `bson` and `object_id`. Knows neither JSON nor HTTP nor a store.
 
 use std::fmt;
 
+use bson::oid::ObjectId;
 use bson::raw::{RawElement, cstr};
 use bson::spec::ElementType;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
+
+use crate::object_id;
 
 /// The `_id` of a document: one BSON value that MongoDB takes as an `_id` and that fits into a URL.
 #[derive(Clone, PartialEq, Debug)]
@@ -27,6 +30,15 @@ impl DocumentId {
         self.0.as_raw_bson_ref()
     }
 }
+
+impl From<ObjectId> for DocumentId {
+    fn from(id: ObjectId) -> Self {
+        Self(RawBson::ObjectId(id))
+    }
+}
+
+/// Where the `_id`'s value is in a document: after the length, a type and the key.
+const ID_VALUE: usize = 4 + 1 + b"_id\0".len();
 
 /// Raw BSON whose first element is its `_id`.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,6 +66,22 @@ impl Document {
 
     pub(crate) fn id_is_generated(&self) -> bool {
         self.id_is_generated
+    }
+
+    /// Gives it an `_id` that nobody can have guessed, and returns that; only where it has a generated one.
+    pub(crate) fn renew_id(&mut self) -> Option<ObjectId> {
+        let RawBsonRef::ObjectId(taken) = self.id().as_raw() else {
+            return None;
+        };
+        if !self.id_is_generated {
+            return None;
+        }
+        object_id::redraw(taken);
+        let id = object_id::generate();
+        let mut bytes = std::mem::take(&mut self.raw).into_bytes();
+        bytes[ID_VALUE..ID_VALUE + id.bytes().len()].copy_from_slice(&id.bytes());
+        self.raw = RawDocumentBuf::from_bytes(bytes).ok()?;
+        Some(id)
     }
 
     pub(crate) fn raw(&self) -> &RawDocumentBuf {
@@ -160,6 +188,18 @@ mod tests {
         assert!(DocumentId::new(RawBson::String("x".repeat(longest))).is_ok());
         let too_long = DocumentId::new(RawBson::String("x".repeat(longest + 1)));
         assert_eq!(too_long, Err(InvalidId::TooLong(1025)));
+    }
+
+    #[test]
+    fn renewed_id_is_all_that_changes() {
+        let taken = object_id::generate();
+        let mut document = Document::new(rawdoc! { "_id": taken, "a": { "b": [1, "c"] } }, true).unwrap();
+        let id = document.renew_id().unwrap();
+        assert_ne!(id, taken);
+        assert_eq!(document.raw(), &rawdoc! { "_id": id, "a": { "b": [1, "c"] } });
+        let mut own = Document::new(rawdoc! { "_id": taken }, false).unwrap();
+        assert_eq!(own.renew_id(), None);
+        assert_eq!(own.id(), taken.into());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod guard;
 mod json;
 mod log;
 mod metrics;
+mod object_id;
 mod ops;
 mod percent;
 mod request_id;

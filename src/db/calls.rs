@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use super::page::{Layout, Page, write_alone, write_page};
-use super::{Answers, PageQuery, Store, StoreError};
+use super::{Answers, PageQuery, Store, StoreError, insert};
 use crate::document::{Document, DocumentId};
 use crate::group::{Group, Rules};
 use crate::metrics::{Call, Metrics};
@@ -53,7 +53,7 @@ pub(super) fn inserts(store: Arc<dyn Store>, ungrouped: bool, metrics: Arc<Metri
         let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
         let documents: Vec<Document> = requests.into_iter().flatten().collect();
         metrics.insert_called(documents.len());
-        match metrics.counted(Call::Insert, store.insert(&documents)) {
+        match metrics.counted(Call::Insert, insert::insert(&*store, documents)) {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
                 lengths.iter().map(|&length| Ok(answers.by_ref().take(length).collect())).collect()

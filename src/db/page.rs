@@ -82,5 +82,5 @@ fn id_of(document: &RawDocument) -> Result<DocumentId, StoreError> {
 }
 
 fn corrupt() -> StoreError {
-    StoreError::Failed("The database holds a document that is not valid BSON.".to_owned())
+    StoreError::Failed("The database holds a document that is not valid BSON.".into())
 }

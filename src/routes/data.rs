@@ -8,7 +8,7 @@ use tiny_http::Request;
 use super::target::{Target, decode_id, encode_id};
 use super::{App, deadline, negotiation, unavailable};
 use crate::budget::Share;
-use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal};
+use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal, Stored};
 use crate::document::{Document, DocumentId};
 use crate::guard;
 use crate::json::{self, Documents, JsonError};
@@ -146,8 +146,13 @@ impl App {
             Documents::One(document) => (vec![document], true),
             Documents::Many(documents) => (documents, false),
         };
-        let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
+        let mut ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
         let answers = self.db.begin_insert(documents).wait(deadline());
+        for (id, answer) in ids.iter_mut().zip(&answers) {
+            if let Ok(Stored::Under(new_id)) = answer {
+                *id = (*new_id).into();
+            }
+        }
         if is_single && let (Some(Err(refusal)), [id]) = (answers.first(), ids.as_slice()) {
             return Err(problem_of_refusal(refusal, id));
         }
@@ -196,7 +201,7 @@ impl From<JsonError> for Problem {
 }
 
 /// What to say of an array of which some documents were not stored; nothing if all were.
-fn problem_of_some(answers: &[Result<(), Refusal>], ids: &[DocumentId]) -> Option<Problem> {
+fn problem_of_some(answers: &[Result<Stored, Refusal>], ids: &[DocumentId]) -> Option<Problem> {
     let problems: Vec<(usize, Problem)> = answers
         .iter()
         .zip(ids)

@@ -1,0 +1,181 @@
+//! The driver's client: made from the URI at the first call, and made anew where the server refuses the login and the
+//! URI's file says something else by then.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mongodb::error::{Error, ErrorKind, Result as MongoResult};
+use mongodb::event::EventHandler;
+use mongodb::event::cmap::CmapEvent;
+use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString, WriteConcern};
+use mongodb::sync::Client;
+
+use super::attempts;
+use super::failure::{self, Failure};
+use crate::config::{self, Secret};
+use crate::group::MAX_THREADS_WITH_LOST;
+use crate::log;
+use crate::metrics::Metrics;
+use crate::percent;
+
+/// How long to look for a server where the URI does not say: within the 5 s that a request has.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Connections at most: one for each thread that can make a call. Only those that are needed are opened, and a call that
+/// is never answered keeps its own.
+const MAX_POOL_SIZE: u32 = 4 * MAX_THREADS_WITH_LOST as u32;
+/// Names this program in the server's log and in `currentOp`.
+const APP_NAME: &str = "two-tier";
+
+/// Where the URI comes from.
+pub(crate) struct UriSource {
+    pub(crate) uri: Secret,
+    /// Read again when the server refuses the login.
+    pub(crate) file: Option<PathBuf>,
+}
+
+pub(super) struct Connector {
+    file: Option<PathBuf>,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+struct State {
+    uri: Secret,
+    address: ConnectionString,
+    /// Made at the first call that can: a name in a `mongodb+srv://` URI may not be known when the program starts.
+    client: Option<Client>,
+    /// How many URIs there have been before this one.
+    version: u32,
+}
+
+/// What a URI must have, checked.
+pub(super) fn parse_uri(uri: &Secret, failure: &Failure) -> Result<(ConnectionString, String), String> {
+    let address = parse(uri.expose()).ok_or_else(|| failure.uri_problem(uri.expose()))?;
+    let Some(database) = address.default_database.clone().filter(|name| !name.is_empty()) else {
+        return Err("the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned());
+    };
+    let acknowledgment = address.write_concern.as_ref().and_then(|concern| concern.w.as_ref());
+    if acknowledgment == Some(&Acknowledgment::Nodes(0)) {
+        return Err(
+            "with w=0 in the URI, MongoDB confirms no write, and the answer 201 would promise nothing; leave it \
+                    out, which is w=majority"
+                .to_owned(),
+        );
+    }
+    Ok((address, database))
+}
+
+/// The driver (3.9.1) panics on a user or password with a % before some characters beyond ASCII, and quotes it then.
+fn parse(uri: &str) -> Option<ConnectionString> {
+    let (_, rest) = uri.split_once("://")?;
+    let before_options = rest.split('?').next().unwrap_or_default();
+    let user_and_password = before_options.rsplit_once('@').map_or("", |(user_and_password, _)| user_and_password);
+    percent::decode(user_and_password).ok()?;
+    ConnectionString::parse(uri).ok()
+}
+
+impl Connector {
+    pub(super) fn new(source: UriSource, address: ConnectionString, metrics: Arc<Metrics>) -> Self {
+        let state = State { uri: source.uri, address, client: None, version: 0 };
+        Self { file: source.file, metrics, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn client(&self) -> MongoResult<Client> {
+        let mut state = self.lock();
+        if let Some(client) = &state.client {
+            return Ok(client.clone());
+        }
+        let client = Client::with_options(self.options(state.address.clone())?)?;
+        Ok(state.client.insert(client).clone())
+    }
+
+    fn options(&self, address: ConnectionString) -> MongoResult<ClientOptions> {
+        let mut options = ClientOptions::parse(address).run()?;
+        options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
+        options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+        options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+        options.heartbeat_freq.get_or_insert(HEARTBEAT);
+        options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
+        // What was answered 201 must survive the end of any one server.
+        options
+            .write_concern
+            .get_or_insert_with(|| WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+        let metrics = self.metrics.clone();
+        options.cmap_event_handler = Some(EventHandler::callback(move |event| {
+            attempts::observe(&event);
+            match event {
+                CmapEvent::ConnectionCreated(_) => metrics.add_database_connections(1),
+                CmapEvent::ConnectionClosed(_) => metrics.add_database_connections(-1),
+                _ => {}
+            }
+        }));
+        Ok(options)
+    }
+
+    /// Makes a call, and once more with the URI that its file has by now if this one's login was refused. Says how many
+    /// times at most the command was sent, apart from those that were refused.
+    pub(super) fn call<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> (MongoResult<T>, u32) {
+        let version = self.lock().version;
+        let (outcome, attempts) = attempts::count(&call);
+        match &outcome {
+            Err(error) if may_be_refused_login(error, attempts) && self.renew(version, failure) => {
+                attempts::count(&call)
+            }
+            _ => (outcome, attempts),
+        }
+    }
+
+    /// Whether there is another URI than that of `version`. The calls that are in progress go on with their client, and
+    /// it ends with the last of them.
+    fn renew(&self, version: u32, failure: &Failure) -> bool {
+        let mut state = self.lock();
+        if state.version != version {
+            return true;
+        }
+        let Some(file) = &self.file else {
+            return false;
+        };
+        let Ok(uri) = config::read_secret(file) else {
+            return false;
+        };
+        if uri.expose() == state.uri.expose() {
+            return false;
+        }
+        failure.hide_password_of(uri.expose());
+        match parse_uri(&uri, failure) {
+            Ok((address, database)) if Some(&database) == state.address.default_database.as_ref() => {
+                log::info(format_args!("connecting to the database with the new URI in {}", file.display()));
+                *state = State { uri, address, client: None, version: version.wrapping_add(1) };
+                true
+            }
+            Ok(_) => {
+                log::error(format_args!("the new URI in {} names another database: restart for that", file.display()));
+                false
+            }
+            Err(problem) => {
+                log::error(format_args!("the new URI in {} cannot be used: {problem}", file.display()));
+                false
+            }
+        }
+    }
+}
+
+/// Whether another user or password may be all that it takes, and nothing can have been carried out.
+fn may_be_refused_login(error: &Error, attempts: u32) -> bool {
+    match &*error.kind {
+        // The pool is cleared, and the server not to be selected for a while, where another call's login was refused.
+        ErrorKind::Authentication { .. }
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::ServerSelection { .. } => attempts == 0,
+        // Of a user who is no longer there.
+        ErrorKind::Command(command) => attempts <= 1 && failure::is_about_user(command.code),
+        _ => false,
+    }
+}
