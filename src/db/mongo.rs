@@ -86,7 +86,7 @@ impl MongoStore {
 
     /// Makes a call that changes nothing.
     fn read<T>(&self, call: impl Fn() -> MongoResult<T>) -> Result<T, StoreError> {
-        self.client.call(&self.failure, call).0.map_err(|error| self.failure.of_read(&error))
+        self.client.read(&self.failure, call).map_err(|error| self.failure.of_read(&error))
     }
 
     /// Appends what `filter` finds to `batch` until it is full by `query`'s limits; says how many documents it holds.

@@ -119,17 +119,29 @@ impl Connector {
         Ok(options)
     }
 
-    /// Makes a call, and once more with the URI that its file has by now if this one's login was refused. Says how many
-    /// times at most the command was sent, apart from those that were refused.
-    pub(super) fn call<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> (MongoResult<T>, u32) {
+    /// Makes a call that changes nothing, and once more if the file has another URI by then.
+    pub(super) fn read<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> MongoResult<T> {
+        let version = self.lock().version;
+        match call() {
+            Err(error) if may_be_refused_login(&error) && self.renew(version, failure) => call(),
+            outcome => outcome,
+        }
+    }
+
+    /// As `read`, of a call that stores something: once more only if it was not sent, or refused for its user. Says how
+    /// many times at most it was sent apart from that.
+    pub(super) fn write<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> (MongoResult<T>, u32) {
         let version = self.lock().version;
         let (outcome, attempts) = attempts::count(&call);
-        match &outcome {
-            Err(error) if may_be_refused_login(error, attempts) && self.renew(version, failure) => {
-                attempts::count(&call)
-            }
-            _ => (outcome, attempts),
+        let can_go_again = match &outcome {
+            Err(error) if matches!(*error.kind, ErrorKind::Command(_)) => attempts <= 1 && may_be_refused_login(error),
+            Err(error) => attempts == 0 && may_be_refused_login(error),
+            Ok(_) => false,
+        };
+        if can_go_again && self.renew(version, failure) {
+            return attempts::count(&call);
         }
+        (outcome, attempts)
     }
 
     /// Whether there is another URI than that of `version`. The calls that are in progress go on with their client, and
@@ -167,15 +179,15 @@ impl Connector {
     }
 }
 
-/// Whether another user or password may be all that it takes, and nothing can have been carried out.
-fn may_be_refused_login(error: &Error, attempts: u32) -> bool {
+/// Whether another user or password may be all that it takes.
+fn may_be_refused_login(error: &Error) -> bool {
     match &*error.kind {
-        // The pool is cleared, and the server not to be selected for a while, where another call's login was refused.
-        ErrorKind::Authentication { .. }
-        | ErrorKind::ConnectionPoolCleared { .. }
-        | ErrorKind::ServerSelection { .. } => attempts == 0,
+        ErrorKind::Authentication { .. } => true,
+        // Where one call's login is refused, the others' connections are closed, and the server is not to be selected for
+        // a while. And where a connection broke first, the driver tells only of that.
+        ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) => true,
         // Of a user who is no longer there.
-        ErrorKind::Command(command) => attempts <= 1 && failure::is_about_user(command.code),
+        ErrorKind::Command(command) => failure::is_about_user(command.code),
         _ => false,
     }
 }

@@ -58,12 +58,12 @@ impl MongoStore {
     /// command can store nothing twice, and so an idle connection that somebody has cut costs nobody an answer.
     fn send(&self, documents: &[Document], raw: &[Raw]) -> (MongoResult<()>, u32) {
         let insert = || self.collection()?.insert_many(raw.iter().map(|raw| &**raw)).ordered(false).run().map(drop);
-        let (first, attempts) = self.client.call(&self.failure, insert);
+        let (first, attempts) = self.client.write(&self.failure, insert);
         let is_broken_off = matches!(&first, Err(error) if matches!(*error.kind, ErrorKind::Io(_)));
         if !is_broken_off || (attempts > 0 && !documents.iter().all(Document::id_is_generated)) {
             return (first, attempts);
         }
-        let (second, more) = self.client.call(&self.failure, insert);
+        let (second, more) = self.client.write(&self.failure, insert);
         let attempts = attempts + more;
         match second {
             Err(error) if matches!(*error.kind, ErrorKind::InsertMany(_)) => (Err(error), attempts),
@@ -140,7 +140,7 @@ impl MongoStore {
             return;
         }
         let ids: Vec<DocumentId> = unnamed.iter().map(|duplicate| documents[duplicate.position].id()).collect();
-        let found = self.client.call(&self.failure, || self.find_all(&ids)).0;
+        let found = self.client.read(&self.failure, || self.find_all(&ids));
         for (number, Duplicate { position, index }) in unnamed.into_iter().enumerate() {
             answers[position] = Err(match &found {
                 Ok(found) if found.get(number).is_some_and(Option::is_some) => Refusal::Exists,
@@ -171,7 +171,7 @@ impl MongoStore {
             }
             Ok(stored)
         };
-        self.client.call(&self.failure, find).0
+        self.client.read(&self.failure, find)
     }
 }
 
