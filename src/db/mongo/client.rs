@@ -2,12 +2,13 @@
 //! URI's file says something else by then.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, Result as MongoResult};
 use mongodb::event::EventHandler;
 use mongodb::event::cmap::CmapEvent;
+use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{Acknowledgment, ClientOptions, ConnectionString, WriteConcern};
 use mongodb::sync::Client;
 
@@ -26,6 +27,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Connections at most: one for each thread that can make a call. Only those that are needed are opened, and a call that
 /// is never answered keeps its own.
 const MAX_POOL_SIZE: u32 = 4 * MAX_THREADS_WITH_LOST as u32;
+/// Connections at least: two for each kind of call, since a slow one gets company. While the password is being changed
+/// new ones may be refused, and that closes the others as well; so none should be needed then.
+const MIN_POOL_SIZE: u32 = 2 * 4;
 /// Names this program in the server's log and in `currentOp`.
 const APP_NAME: &str = "two-tier";
 
@@ -34,6 +38,34 @@ pub(crate) struct UriSource {
     pub(crate) uri: Secret,
     /// Read again when the server refuses the login.
     pub(crate) file: Option<PathBuf>,
+}
+
+/// Whether the server has refused a URI's user or password. Most calls that suffer from it are told of something else: a
+/// connection that was closed with the others, or a server that is not to be selected for a while.
+#[derive(Default)]
+struct Login {
+    is_refused: Mutex<bool>,
+    refused: Condvar,
+}
+
+impl Login {
+    /// The driver tells of it soon after the call's own error.
+    const TOLD_WITHIN: Duration = Duration::from_millis(100);
+
+    fn observe(&self, event: &SdamEvent) {
+        if let SdamEvent::ServerDescriptionChanged(event) = event
+            && event.new_description.error().is_some_and(is_refused_login)
+        {
+            *self.is_refused.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.refused.notify_all();
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        let is_refused = self.is_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.refused.wait_timeout_while(is_refused, Self::TOLD_WITHIN, |is_refused| !*is_refused);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 pub(super) struct Connector {
@@ -49,6 +81,9 @@ struct State {
     client: Option<Client>,
     /// How many URIs there have been before this one.
     version: u32,
+    login: Arc<Login>,
+    /// What was in the file and cannot be used, so that this is said once.
+    refused: Option<Secret>,
 }
 
 /// What a URI must have, checked.
@@ -79,7 +114,7 @@ fn parse(uri: &str) -> Option<ConnectionString> {
 
 impl Connector {
     pub(super) fn new(source: UriSource, address: ConnectionString, metrics: Arc<Metrics>) -> Self {
-        let state = State { uri: source.uri, address, client: None, version: 0 };
+        let state = State { uri: source.uri, address, client: None, version: 0, login: Arc::default(), refused: None };
         Self { file: source.file, metrics, state: Mutex::new(state) }
     }
 
@@ -92,17 +127,18 @@ impl Connector {
         if let Some(client) = &state.client {
             return Ok(client.clone());
         }
-        let client = Client::with_options(self.options(state.address.clone())?)?;
+        let client = Client::with_options(self.options(state.address.clone(), state.login.clone())?)?;
         Ok(state.client.insert(client).clone())
     }
 
-    fn options(&self, address: ConnectionString) -> MongoResult<ClientOptions> {
+    fn options(&self, address: ConnectionString, login: Arc<Login>) -> MongoResult<ClientOptions> {
         let mut options = ClientOptions::parse(address).run()?;
         options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
         options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
         options.heartbeat_freq.get_or_insert(HEARTBEAT);
-        options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
+        let max_pool_size = *options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
+        options.min_pool_size.get_or_insert(MIN_POOL_SIZE.min(max_pool_size));
         // What was answered 201 must survive the end of any one server.
         options
             .write_concern
@@ -116,6 +152,7 @@ impl Connector {
                 _ => {}
             }
         }));
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| login.observe(&event)));
         Ok(options)
     }
 
@@ -123,7 +160,7 @@ impl Connector {
     pub(super) fn read<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> MongoResult<T> {
         let version = self.lock().version;
         match call() {
-            Err(error) if may_be_refused_login(&error) && self.renew(version, failure) => call(),
+            Err(error) if may_be_refused_login(&error) && self.renew(version, &error, failure) => call(),
             outcome => outcome,
         }
     }
@@ -133,61 +170,76 @@ impl Connector {
     pub(super) fn write<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> (MongoResult<T>, u32) {
         let version = self.lock().version;
         let (outcome, attempts) = attempts::count(&call);
-        let can_go_again = match &outcome {
-            Err(error) if matches!(*error.kind, ErrorKind::Command(_)) => attempts <= 1 && may_be_refused_login(error),
-            Err(error) => attempts == 0 && may_be_refused_login(error),
-            Ok(_) => false,
+        let Err(error) = &outcome else {
+            return (outcome, attempts);
         };
-        if can_go_again && self.renew(version, failure) {
+        let nothing_is_stored = match &*error.kind {
+            ErrorKind::Command(_) => attempts <= 1,
+            _ => attempts == 0,
+        };
+        if nothing_is_stored && may_be_refused_login(error) && self.renew(version, error, failure) {
             return attempts::count(&call);
         }
         (outcome, attempts)
     }
 
-    /// Whether there is another URI than that of `version`. The calls that are in progress go on with their client, and
-    /// it ends with the last of them.
-    fn renew(&self, version: u32, failure: &Failure) -> bool {
+    /// Whether there is another URI than that of `version`, whose login was refused. The calls that are in progress go on
+    /// with their client, and it ends with the last of them.
+    fn renew(&self, version: u32, error: &Error, failure: &Failure) -> bool {
+        let Some(file) = &self.file else {
+            return false;
+        };
         let mut state = self.lock();
         if state.version != version {
             return true;
         }
-        let Some(file) = &self.file else {
-            return false;
-        };
         let Ok(uri) = config::read_secret(file) else {
             return false;
         };
-        if uri.expose() == state.uri.expose() {
+        let is_known = |known: &Secret| known.expose() == uri.expose();
+        if is_known(&state.uri) || state.refused.as_ref().is_some_and(is_known) {
+            return false;
+        }
+        // While the old one works, the new one may be one that the database does not know yet.
+        if !is_refused_login(error) && !state.login.is_refused() {
             return false;
         }
         failure.hide_password_of(uri.expose());
-        match parse_uri(&uri, failure) {
-            Ok((address, database)) if Some(&database) == state.address.default_database.as_ref() => {
+        let usable = parse_uri(&uri, failure).and_then(|(address, database)| {
+            let is_same = Some(&database) == state.address.default_database.as_ref();
+            if is_same { Ok(address) } else { Err("it names another database; restart for that".to_owned()) }
+        });
+        match usable {
+            Ok(address) => {
                 log::info(format_args!("connecting to the database with the new URI in {}", file.display()));
-                *state = State { uri, address, client: None, version: version.wrapping_add(1) };
+                let version = version.wrapping_add(1);
+                *state = State { uri, address, client: None, version, login: Arc::default(), refused: None };
                 true
-            }
-            Ok(_) => {
-                log::error(format_args!("the new URI in {} names another database: restart for that", file.display()));
-                false
             }
             Err(problem) => {
                 log::error(format_args!("the new URI in {} cannot be used: {problem}", file.display()));
+                state.refused = Some(uri);
                 false
             }
         }
     }
 }
 
-/// Whether another user or password may be all that it takes.
-fn may_be_refused_login(error: &Error) -> bool {
+fn is_refused_login(error: &Error) -> bool {
     match &*error.kind {
         ErrorKind::Authentication { .. } => true,
-        // Where one call's login is refused, the others' connections are closed, and the server is not to be selected for
-        // a while. And where a connection broke first, the driver tells only of that.
-        ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } | ErrorKind::Io(_) => true,
         // Of a user who is no longer there.
         ErrorKind::Command(command) => failure::is_about_user(command.code),
         _ => false,
     }
+}
+
+/// Whether another user or password may be all that it takes.
+fn may_be_refused_login(error: &Error) -> bool {
+    // Where a connection broke first, the driver tells of that and not of the login that followed.
+    let may_follow = matches!(
+        *error.kind,
+        ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } | ErrorKind::Io(_)
+    );
+    may_follow || is_refused_login(error)
 }
