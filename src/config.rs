@@ -5,7 +5,7 @@ use std::env::{self, VarError};
 use std::fmt::{self, Debug, Display};
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::{self, Format};
@@ -37,6 +37,8 @@ pub(crate) enum StoreConfig {
     Mongo {
         setting: &'static str,
         uri: Secret,
+        /// The file that it is in, which may have another one later.
+        file: Option<PathBuf>,
         collection: String,
     },
     Local {
@@ -223,22 +225,27 @@ fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingErr
         (Some(_), Some(_)) => Err(SettingError::new(name, format!("{file_name} is set as well; set one of them"))),
         (Some(text), None) => Ok(Some(Secret(text))),
         (None, Some(path)) => {
-            let text = fs::read_to_string(&path)
-                .map_err(|error| SettingError::new(&file_name, format!("cannot read {path}: {error}")))?;
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() {
-                return Err(SettingError::new(&file_name, format!("{path} is empty")));
-            }
-            Ok(Some(Secret(text.to_owned())))
+            let secret = read_secret(Path::new(&path)).map_err(|problem| SettingError::new(&file_name, problem))?;
+            Ok(Some(secret))
         }
         (None, None) => Ok(None),
     }
 }
 
+pub(crate) fn read_secret(path: &Path) -> Result<Secret, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(format!("{} is empty", path.display()));
+    }
+    Ok(Secret(text.to_owned()))
+}
+
 fn store(lookup: Lookup) -> Result<StoreConfig, SettingError> {
     for setting in [MONGODB_URI, OLDER_MONGODB_URI] {
         if let Some(uri) = secret_value(setting, lookup)? {
-            return Ok(StoreConfig::Mongo { setting, uri, collection: value("COLLECTION", lookup)? });
+            let file = lookup(&format!("{setting}_FILE"))?.map(PathBuf::from);
+            return Ok(StoreConfig::Mongo { setting, uri, file, collection: value("COLLECTION", lookup)? });
         }
     }
     Ok(StoreConfig::Local { file: value("DATA_FILE", lookup)?.into() })

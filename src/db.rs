@@ -5,6 +5,7 @@ mod blocking;
 mod calls;
 mod health;
 mod in_url;
+mod insert;
 mod key;
 mod local;
 mod mongo;
@@ -20,6 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
+use bson::oid::ObjectId;
 
 use crate::config::{Config, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
@@ -31,7 +33,7 @@ use crate::queue::{self, Supervisor};
 use calls::{Context, Grouping, Inserts, Lookups, Pages, Pings};
 use health::Health;
 use local::LocalStore;
-use mongo::MongoStore;
+use mongo::{MongoStore, UriSource};
 pub(crate) use page::{Layout, Page, Text};
 pub(crate) use pending::Pending;
 use pending::{Parts, read, written};
@@ -46,6 +48,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// connection.
 trait Store: Send + Sync {
     /// Stores each document or says why not, one answer a document, in their order. What is answered `Ok` is durable.
+    /// `Exists` means that another document has the `_id`: a store that may have sent one twice has compared them.
     fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError>;
 
     /// The documents after `query.after` in the order of `_id`, up to about the limits, but one if there is one.
@@ -79,6 +82,14 @@ struct Batch {
     more: bool,
 }
 
+/// Under which `_id` a document was stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Stored {
+    AsGiven,
+    /// A new one, since the one that was generated for it was taken.
+    Under(ObjectId),
+}
+
 /// Why a document was not stored, though others of the same call may have been.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refusal {
@@ -92,26 +103,51 @@ pub(crate) enum Refusal {
     Failed(StoreError),
 }
 
-/// Why a whole call failed. The text is for the client and has no secret in it.
+/// Why a whole call failed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StoreError {
     /// Nothing was stored, and it may work later.
-    Unavailable(String),
+    Unavailable(Reason),
     /// The documents may have been stored or not.
-    Unknown(String),
+    Unknown(Reason),
     /// Nothing was stored, as there is no room.
-    Full(String),
+    Full(Reason),
     /// The store cannot hold such a document, nor be asked for one.
-    Unsupported(String),
+    Unsupported(Reason),
     /// Waiting does not help.
-    Failed(String),
+    Failed(Reason),
 }
 
 /// What became of a document.
-pub(crate) type Outcome = Result<(), Refusal>;
+pub(crate) type Outcome = Result<Stored, Refusal>;
 
 /// What became of a command, and of each of its documents.
 type Answers = Result<Vec<Outcome>, StoreError>;
+/// Why a call failed, for clients and for the people who run this.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reason {
+    /// Names no server, port or user.
+    text: String,
+    /// What the database or its driver said, for the log and the operations port. It may name servers, but no password.
+    cause: Option<String>,
+}
+
+impl Reason {
+    fn with_cause(text: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { text: text.into(), cause: Some(cause.into()) }
+    }
+
+    /// What a client may know.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+impl<T: Into<String>> From<T> for Reason {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), cause: None }
+    }
+}
 
 /// A handle on the database; one for the whole program.
 pub(crate) struct Db {
@@ -135,8 +171,9 @@ pub(crate) struct Db {
 impl Db {
     pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>, memory: &Arc<Memory>) -> Result<Self, SettingError> {
         let (store, place, name): (Arc<dyn Store>, String, String) = match &config.store {
-            StoreConfig::Mongo { setting, uri, collection } => {
-                let store = MongoStore::new(uri, collection, metrics.clone())
+            StoreConfig::Mongo { setting, uri, file, collection } => {
+                let source = UriSource { uri: uri.clone(), file: file.clone() };
+                let store = MongoStore::new(source, collection, metrics.clone())
                     .map_err(|problem| SettingError::new(*setting, problem))?;
                 if store.has_placeholder_password() {
                     log::warning(format_args!(
@@ -295,14 +332,33 @@ impl PageQuery {
     }
 }
 
+impl StoreError {
+    fn reason(&self) -> &Reason {
+        let (Self::Unavailable(reason)
+        | Self::Unknown(reason)
+        | Self::Full(reason)
+        | Self::Unsupported(reason)
+        | Self::Failed(reason)) = self;
+        reason
+    }
+
+    fn into_reason(self) -> Reason {
+        let (Self::Unavailable(reason)
+        | Self::Unknown(reason)
+        | Self::Full(reason)
+        | Self::Unsupported(reason)
+        | Self::Failed(reason)) = self;
+        reason
+    }
+}
+
 impl std::fmt::Display for StoreError {
+    /// For the people who run this, not for clients.
     fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            StoreError::Unavailable(detail)
-            | StoreError::Unknown(detail)
-            | StoreError::Full(detail)
-            | StoreError::Unsupported(detail)
-            | StoreError::Failed(detail) => formatter.write_str(detail),
+        let reason = self.reason();
+        match &reason.cause {
+            Some(cause) => write!(formatter, "{} ({cause})", reason.text),
+            None => formatter.write_str(&reason.text),
         }
     }
 }

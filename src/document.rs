@@ -1,16 +1,19 @@
 //! A document and its `_id`, held as raw BSON: what travels between the routes and the stores.
 //!
-//! May touch: `bson` only. Knows neither JSON nor HTTP nor a store.
+//! May touch: `bson` and `object_id`. Knows neither JSON nor HTTP nor a store.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use bson::oid::ObjectId;
 use bson::raw::{RawElement, cstr};
 use bson::spec::ElementType;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-/// The `_id` of a document: one BSON value that MongoDB takes as an `_id`.
-/// Two are equal if they are the same BSON, byte by byte.
+use crate::object_id;
+
+/// The `_id` of a document: one BSON value that MongoDB takes as an `_id`. Two are equal if they are the same BSON, byte by
+/// byte.
 #[derive(Clone, Debug)]
 pub(crate) struct DocumentId(RawBson);
 
@@ -58,6 +61,15 @@ impl Hash for DocumentId {
     }
 }
 
+impl From<ObjectId> for DocumentId {
+    fn from(id: ObjectId) -> Self {
+        Self(RawBson::ObjectId(id))
+    }
+}
+
+/// Where the `_id`'s value is in a document: after the length, a type and the key.
+const ID_VALUE: usize = 4 + 1 + b"_id\0".len();
+
 /// Raw BSON whose first element is its `_id`.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Document {
@@ -86,6 +98,22 @@ impl Document {
 
     pub(crate) fn id_is_generated(&self) -> bool {
         self.id_is_generated
+    }
+
+    /// Gives it an `_id` that nobody can have guessed, and returns that; only where it has a generated one.
+    pub(crate) fn renew_id(&mut self) -> Option<ObjectId> {
+        let RawBsonRef::ObjectId(taken) = self.id().as_raw() else {
+            return None;
+        };
+        if !self.id_is_generated {
+            return None;
+        }
+        object_id::redraw(taken);
+        let id = object_id::generate();
+        let mut bytes = std::mem::take(&mut self.raw).into_bytes();
+        bytes[ID_VALUE..ID_VALUE + id.bytes().len()].copy_from_slice(&id.bytes());
+        self.raw = RawDocumentBuf::from_bytes(bytes).ok()?;
+        Some(id)
     }
 
     pub(crate) fn raw(&self) -> &RawDocumentBuf {
@@ -191,6 +219,18 @@ mod tests {
         let longer = longest + "x";
         assert_eq!(Document::new(rawdoc! { "_id": longer.as_str() }, false), Err(InvalidId::TooLong(1025)));
         assert!(DocumentId::new(RawBson::String(longer)).is_ok());
+    }
+
+    #[test]
+    fn renewed_id_is_all_that_changes() {
+        let taken = object_id::generate();
+        let mut document = Document::new(rawdoc! { "_id": taken, "a": { "b": [1, "c"] } }, true).unwrap();
+        let id = document.renew_id().unwrap();
+        assert_ne!(id, taken);
+        assert_eq!(document.raw(), &rawdoc! { "_id": id, "a": { "b": [1, "c"] } });
+        let mut own = Document::new(rawdoc! { "_id": taken }, false).unwrap();
+        assert_eq!(own.renew_id(), None);
+        assert_eq!(own.id(), taken.into());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod json;
 mod log;
 mod memory;
 mod metrics;
+mod object_id;
 mod ops;
 mod percent;
 mod queue;

@@ -144,14 +144,15 @@ fn deadline() -> Instant {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(detail) => unavailable(detail),
-            StoreError::Unknown(detail) => unavailable(format!(
-                "{detail} What was sent may have been stored. To find out, or to send it again without storing it \
-                 twice, give each document an _id of your own: a 409 then says that it is there."
+            StoreError::Unavailable(reason) => unavailable(reason.into_text()),
+            StoreError::Unknown(reason) => unavailable(format!(
+                "{} What was sent may have been stored. To find out, or to send it again without storing it \
+                 twice, give each document an _id of your own: a 409 then says that it is there.",
+                reason.into_text()
             )),
-            StoreError::Full(detail) => Problem::new(507, detail),
-            StoreError::Unsupported(detail) => Problem::new(400, detail),
-            StoreError::Failed(detail) => Problem::new(500, detail),
+            StoreError::Full(reason) => Problem::new(507, reason.into_text()),
+            StoreError::Unsupported(reason) => Problem::new(400, reason.into_text()),
+            StoreError::Failed(reason) => Problem::new(500, reason.into_text()),
         }
     }
 }

@@ -26,6 +26,8 @@ stores![
     an_id_takes_1024_bytes_and_no_more,
     an_id_that_exists_is_a_conflict_that_names_it,
     an_array_of_which_some_ids_exist_is_stored_without_them,
+    generated_id_that_is_taken_is_replaced,
+    request_id_tells_nothing_of_object_ids,
     a_path_that_is_not_there_is_a_404,
     an_id_that_cannot_be_read_is_a_400,
     a_method_that_a_resource_does_not_take_is_a_405_that_lists_the_others,
@@ -367,6 +369,57 @@ fn an_array_of_which_some_ids_exist_is_stored_without_them(store: Store) {
     let problem = answer.json();
     assert_eq!((&problem["inserted"], problem["ids"].as_array().unwrap().len()), (&2497.into(), 2497));
     assert_eq!(problem["errors"].as_array().unwrap().len(), 3);
+}
+
+/// Who has seen an ObjectId can guess the next ones, and take them.
+fn generated_id_that_is_taken_is_replaced(store: Store) {
+    let server = store.start(&[]);
+    let seen = server.post("{}").json()["ids"][0]["$oid"].as_str().unwrap().to_owned();
+    let (second, process) = (u32::from_str_radix(&seen[..8], 16).unwrap(), &seen[8..18]);
+    let count = u32::from_str_radix(&seen[18..], 16).unwrap();
+    let counts: Vec<u32> = (0..60).chain(count + 1..count + 60).map(|count| count % (1 << 24)).collect();
+    let guesses = (0..60).flat_map(|later| counts.iter().map(move |count| (second + later, count)));
+    let guesses: Vec<String> = guesses.map(|(second, count)| format!("{second:08x}{process}{count:06x}")).collect();
+    let guesses: std::collections::BTreeSet<&String> = guesses.iter().filter(|guess| **guess != seen).collect();
+    let guesses: Vec<&String> = guesses.into_iter().collect();
+    for guesses in guesses.chunks(2000) {
+        let lines: String =
+            guesses.iter().map(|guess| format!("{{\"_id\":{{\"$oid\":\"{guess}\"}},\"by\":\"attacker\"}}\n")).collect();
+        let answer = server.import(&lines);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+    }
+    for number in 0..3 {
+        let one = server.post(&format!("{{\"by\":{number}}}"));
+        assert_eq!(one.status, 201, "{}", one.text());
+        let id = one.json()["ids"][0]["$oid"].as_str().unwrap().to_owned();
+        assert_eq!(one.header("location").unwrap(), format!("/data/{id}"));
+        assert_eq!(server.get(&format!("/data/{id}")).json()["by"], number);
+        assert_ne!(&id[8..18], process, "the process has other bytes by now");
+    }
+    let many = server.post("[{\"by\":10},{\"by\":11},{\"by\":12}]").json();
+    for (number, id) in many["ids"].as_array().unwrap().iter().enumerate() {
+        let id = id["$oid"].as_str().unwrap();
+        assert_eq!(server.get(&format!("/data/{id}")).json()["by"], 10 + number);
+    }
+    // In the order of insertion.
+    let export = server.export();
+    let documents = export.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let by: Vec<u64> = documents.filter_map(|document| document["by"].as_u64()).collect();
+    assert_eq!(by.iter().filter(|by| **by >= 10).collect::<Vec<_>>(), [&10, &11, &12]);
+    assert_eq!(by.iter().filter(|by| **by < 10).collect::<Vec<_>>(), [&0, &1, &2]);
+}
+
+fn request_id_tells_nothing_of_object_ids(store: Store) {
+    let server = store.start(&[]);
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..20 {
+        let answer = server.post("{}");
+        let id = answer.json()["ids"][0]["$oid"].as_str().unwrap().to_owned();
+        let request_id = answer.header("x-request-id").unwrap();
+        assert_eq!(request_id.len(), 24, "{request_id}");
+        assert!(!request_id.contains(&id[8..18]) && !request_id.contains(&id[..8]), "{request_id} for {id}");
+        assert!(seen.insert(request_id.to_owned()), "{request_id} comes twice");
+    }
 }
 
 fn a_path_that_is_not_there_is_a_404(store: Store) {

@@ -119,6 +119,8 @@ fn a_uri_that_cannot_be_used_ends_the_start_with_one_line_and_no_password() {
         format!("mongodb://tests:{ENCODED_PASSWORD}@127.0.0.1:port/db"),
         format!("mongodb://tests:{ENCODED_PASSWORD}@127.0.0.1:99999/db"),
         format!("mongodb://{host}/db?w=-1"),
+        format!("mongodb://{host}/db?w=0"),
+        format!("mongodb://{host}/db?w=0&journal=false"),
         format!("mongodb://{host}/db?authMechanism=none"),
         format!("mongodb://{host}/db?password={ENCODED_PASSWORD}"),
         format!("mongodb+srv://{host}/db"),

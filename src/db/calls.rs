@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::RawDocumentBuf;
 
 use super::page::{Layout, Page, Text, read_page, write_alone, write_page};
-use super::{Answers, PageQuery, Store, StoreError};
+use super::{Answers, PageQuery, Store, StoreError, insert};
 use crate::document::{Document, DocumentId};
 use crate::json::Format;
 use crate::memory::Memory;
@@ -57,7 +57,7 @@ impl Context<'_> {
             let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
             let documents: Vec<Document> = requests.into_iter().flatten().collect();
             metrics.insert_called(documents.len());
-            match metrics.counted(Call::Insert, store.insert(&documents)) {
+            match metrics.counted(Call::Insert, insert::insert(&*store, documents)) {
                 Ok(answers) => {
                     let mut answers = answers.into_iter();
                     lengths.iter().map(|&length| Ok(answers.by_ref().take(length).collect())).collect()

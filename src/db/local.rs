@@ -77,11 +77,10 @@ impl LocalStore {
         });
         match stored {
             Ok(false) => store_error(error),
-            Ok(true) => StoreError::Unknown(format!(
-                "the documents were written, but the disk did not confirm it: {}",
-                describe(error)
-            )),
-            Err(_) => StoreError::Unknown(format!("the data file failed: {}", describe(error))),
+            Ok(true) => StoreError::Unknown(
+                format!("the documents were written, but the disk did not confirm it: {}", describe(error)).into(),
+            ),
+            Err(_) => StoreError::Unknown(format!("the data file failed: {}", describe(error)).into()),
         }
     }
 }
@@ -97,7 +96,7 @@ impl Store for LocalStore {
 
     fn page(&self, query: &PageQuery) -> Result<Batch, StoreError> {
         let after = query.after.as_ref().map(key::encode).transpose();
-        let after = after.map_err(|key::Unsupported(detail)| StoreError::Unsupported(detail))?;
+        let after = after.map_err(|key::Unsupported(detail)| StoreError::Unsupported(detail.into()))?;
         self.read(|database| page(database, query, after.as_deref()))
     }
 
@@ -203,7 +202,7 @@ fn has_its_length(document: &[u8]) -> bool {
 }
 
 fn store_error(error: &Error) -> StoreError {
-    let text = describe(error);
+    let text = describe(error).into();
     match error {
         Error::Io(error) if is_full(error) => StoreError::Full(text),
         // An error that another call has met: the next one finds the file opened afresh.

@@ -72,10 +72,13 @@ pub(super) fn read_page(
             break;
         }
         if page.documents.len() > MAX_UNENDING_BYTES {
-            return Err(StoreError::Failed(format!(
-                "More than {MAX_UNENDING_BYTES} bytes of documents in a row have an _id that no URL has room for. An \
-                 export (\"Accept: application/x-ndjson\") has them all."
-            )));
+            return Err(StoreError::Failed(
+                format!(
+                    "More than {MAX_UNENDING_BYTES} bytes of documents in a row have an _id that no URL has room for. An \
+                     export (\"Accept: application/x-ndjson\") has them all."
+                )
+                .into(),
+            ));
         }
         let (_, last) = documents.last().ok_or_else(corrupt)?;
         let next = read(&PageQuery { after: Some(id_of(last)?), ..query.clone() })?;
@@ -162,5 +165,5 @@ fn id_of(document: &RawDocument) -> Result<DocumentId, StoreError> {
 }
 
 fn corrupt() -> StoreError {
-    StoreError::Failed("The database holds a document that is not valid BSON.".to_owned())
+    StoreError::Failed("The database holds a document that is not valid BSON.".into())
 }

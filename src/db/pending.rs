@@ -35,9 +35,9 @@ impl From<Unanswered> for StoreError {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::NotStarted => {
-                StoreError::Unavailable("The database did not get to it in time, and nothing was stored.".to_owned())
+                StoreError::Unavailable("The database did not get to it in time, and nothing was stored.".into())
             }
-            Unanswered::Unknown => StoreError::Unknown("The database did not answer in time.".to_owned()),
+            Unanswered::Unknown => StoreError::Unknown("The database did not answer in time.".into()),
         }
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn written(health: &Health, documents: usize, outcome: Result<Answers
 
 /// A read that was not answered has changed nothing, whether it was started or not.
 pub(super) fn read<A>(health: &Health, outcome: Result<Result<A, StoreError>, Unanswered>) -> Result<A, StoreError> {
-    let unanswered = || StoreError::Unavailable("The database did not answer in time.".to_owned());
+    let unanswered = || StoreError::Unavailable("The database did not answer in time.".into());
     health.note(outcome.unwrap_or_else(|_| Err(health.reason().unwrap_or_else(unanswered))))
 }
 

@@ -28,15 +28,15 @@ impl Gated {
         let _ = lock(&self.calls).send((documents, thread::current().id()));
         // A test that has ended lets go of all.
         let _ = lock(&self.gate).recv();
-        if self.fails.load(SeqCst) { Err(StoreError::Full("no room".to_owned())) } else { Ok(()) }
+        if self.fails.load(SeqCst) { Err(StoreError::Full("no room".into())) } else { Ok(()) }
     }
 }
 
 impl Store for Gated {
     /// Refuses each document, and tells by that which one it was.
-    fn insert(&self, documents: &[Document]) -> Result<Vec<Outcome>, StoreError> {
+    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
         self.pass(documents.len())?;
-        Ok(documents.iter().map(refused).collect())
+        Ok(documents.iter().map(|document| refused(document).map(drop)).collect())
     }
 
     fn page(&self, _: &PageQuery) -> Result<Batch, StoreError> {
@@ -174,7 +174,7 @@ fn read_that_is_given_up_says_why_reads_fail() {
     test.let_go.send(()).unwrap();
     let failed = test.db.begin_get(id(1)).wait(Instant::now() + LATER);
     let failed = failed.map(drop);
-    assert_eq!(failed, Err(StoreError::Full("no room".to_owned())));
+    assert_eq!(failed, Err(StoreError::Full("no room".into())));
     assert_eq!(test.db.begin_get(id(2)).wait(Instant::now()).map(drop), failed);
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bson::oid::ObjectId;
 use bson::spec::ElementType;
 use bson::{RawBson, RawDocument, RawDocumentBuf};
 use serde::Deserializer as _;
@@ -15,6 +14,7 @@ use super::failure::{self, Failure};
 use super::value::{Key, Value};
 use super::{Documents, JsonError, write};
 use crate::document::{Document, DocumentId};
+use crate::object_id;
 use crate::percent;
 
 /// In one array. Documents can be as short as `{}`, and each costs far more memory than those two bytes.
@@ -183,6 +183,6 @@ const GENERATED_ID_SIZE: usize = 1 + 4 + 12;
 
 fn generated_id() -> [u8; GENERATED_ID_SIZE] {
     let mut element = *b"\x07_id\0            ";
-    element[5..].copy_from_slice(&ObjectId::new().bytes());
+    element[5..].copy_from_slice(&object_id::generate().bytes());
     element
 }

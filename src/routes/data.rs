@@ -7,7 +7,7 @@ use super::import::{Existing, Import};
 use super::reply::{Reply, StoreCall};
 use super::target::{Target, decode_id, encode_id};
 use super::{App, negotiation};
-use crate::db::{Db, Layout, Order, Page, PageQuery, Refusal, StoreError, Text};
+use crate::db::{Db, Layout, Order, Outcome, Page, PageQuery, Refusal, StoreError, Stored, Text};
 use crate::document::{Document, DocumentId};
 use crate::http::body::BodyError;
 use crate::http::request::Request;
@@ -161,15 +161,22 @@ fn store_documents(db: Arc<Db>, documents: Documents, waker: Waker) -> Step {
         Documents::One(document) => (vec![document], true),
         Documents::Many(documents) => (documents, false),
     };
-    let ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
+    let mut ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
     let held = documents.iter().map(|document| document.raw().as_bytes().len()).sum();
-    let then = move |answers: Vec<Result<(), Refusal>>| Step::Respond(stored(&ids, &answers, is_single));
+    let then = move |answers: Vec<Outcome>| {
+        for (id, answer) in ids.iter_mut().zip(&answers) {
+            if let Ok(Stored::Under(new_id)) = answer {
+                *id = (*new_id).into();
+            }
+        }
+        Step::Respond(stored(&ids, &answers, is_single))
+    };
     let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.insert(documents, done)), held, then);
     Step::Call { begin: Box::new(begin), is_large: false }
 }
 
 /// What to say of documents that were to be stored.
-fn stored(ids: &[DocumentId], answers: &[Result<(), Refusal>], is_single: bool) -> Response {
+fn stored(ids: &[DocumentId], answers: &[Outcome], is_single: bool) -> Response {
     if is_single && let (Some(Err(refusal)), [id]) = (answers.first(), ids) {
         return problem_of_refusal(refusal, id).into();
     }
@@ -199,7 +206,7 @@ impl From<JsonError> for Problem {
 }
 
 /// What to say of an array of which some documents were not stored; nothing if all were.
-fn problem_of_some(answers: &[Result<(), Refusal>], ids: &[DocumentId]) -> Option<Problem> {
+fn problem_of_some(answers: &[Outcome], ids: &[DocumentId]) -> Option<Problem> {
     let problems: Vec<(usize, Problem)> = answers
         .iter()
         .zip(ids)

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::data::problem_of_refusal;
 use super::deadline;
 use super::reply::Reply;
-use crate::db::{Db, Refusal};
+use crate::db::{Db, Outcome, Refusal};
 use crate::document::{Document, DocumentId};
 use crate::http::body::BodyError;
 use crate::json;
@@ -87,7 +87,7 @@ enum Stop {
 
 struct InFlight {
     lines: Lines,
-    reply: Reply<Vec<Result<(), Refusal>>>,
+    reply: Reply<Vec<Outcome>>,
     until: Instant,
 }
 
@@ -171,11 +171,11 @@ impl Import {
     }
 
     /// Takes note of what became of a batch.
-    fn note(&mut self, lines: &Lines, answers: &[Result<(), Refusal>]) {
+    fn note(&mut self, lines: &Lines, answers: &[Outcome]) {
         let mut refused = Vec::new();
         for (line, answer) in lines.iter().zip(answers) {
             match answer {
-                Ok(()) => self.stored += 1,
+                Ok(_) => self.stored += 1,
                 Err(Refusal::Exists) if self.existing == Existing::Skip && !line.id_is_generated => {
                     self.passed_over += 1;
                 }

@@ -325,8 +325,8 @@ fn stores_on_a_disk_that_is_full_after(changes: usize, end: i32) -> bool {
     let after_a_crash = fs::read(&path).unwrap();
     let stored = match &result {
         Ok(()) => end,
-        Err(StoreError::Full(text)) => {
-            assert!(text.contains("no room"), "{text}");
+        Err(StoreError::Full(reason)) => {
+            assert!(reason.text.contains("no room"), "{reason:?}");
             50
         }
         Err(StoreError::Unknown(_)) => end,
@@ -427,7 +427,7 @@ fn inserts_until_there_is_no_room() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&error, StoreError::Full(text) if text.contains("no room")), "{error:?}");
+    assert!(matches!(&error, StoreError::Full(reason) if reason.text.contains("no room")), "{error:?}");
     for _ in 0..10 {
         assert!(matches!(insert(&store, -10_000..-1), Err(StoreError::Full(_))));
         assert_eq!(ids(&store), bson_numbers(0..next));

@@ -1,33 +1,109 @@
-//! What the driver's errors mean for a client: what to tell it, and whether something may have been stored.
+//! What the driver's errors mean: what to tell the client, and whether something may have been stored.
+//!
+//! A command that was never sent (`attempts` is 0) has stored nothing, whatever the error. One that was sent has stored
+//! nothing only if the server's answer to it says so. Everything else is `Unknown`. So these are the errors of an insert:
+//!
+//! | Error | Where it comes from | Sent |
+//! |---|---|---|
+//! | `ServerSelection`, `DnsResolve` | no server was found | never, or before, with another error |
+//! | `Authentication` | the login on a new connection | never |
+//! | `Io` | connecting; sending; waiting for the answer | by `attempts` |
+//! | `ConnectionPoolCleared` | waiting for a connection; the monitor gave up on the server in the middle of a command | by `attempts` |
+//! | `InvalidResponse`, `InvalidArgument`, `Bson`, `Internal` | a greeting, or an answer, that is none | by `attempts` |
+//! | `Command` | the server's answer, to the greeting or to the command | by `attempts`, then by its code |
+//! | `InsertMany` | the server's answer, document by document | yes |
+//! | `IncompatibleServer`, `InvalidTlsConfig`, `SessionsNotSupported`, others | the driver refuses to go on | by `attempts` |
 
-use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteConcernError};
+use std::sync::{PoisonError, RwLock};
+
+use mongodb::error::{
+    CommandError, Error, ErrorKind, IndexedWriteError, NO_WRITES_PERFORMED, RETRYABLE_ERROR, RETRYABLE_WRITE_ERROR,
+    SYSTEM_OVERLOADED_ERROR, WriteConcernError,
+};
 use mongodb::options::ConnectionString;
 
-use crate::db::{Refusal, StoreError};
+use crate::db::{Reason, Refusal, StoreError};
 
 /// Server errors by their code.
 /// <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>
-mod code {
+pub(super) mod code {
     pub(super) const UNAUTHORIZED: i32 = 13;
     pub(super) const AUTHENTICATION_FAILED: i32 = 18;
-    pub(super) const DUPLICATE_KEY: i32 = 11000;
+    pub(in super::super) const DUPLICATE_KEY: i32 = 11000;
     pub(super) const OUT_OF_DISK_SPACE: i32 = 14031;
     pub(super) const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
     /// The server is not the one that takes writes (any more), and has not carried the command out.
     pub(super) const NOT_PRIMARY: [i32; 4] = [10107, 13435, 13436, 10058];
-    /// The server stopped or stepped down while it was at it.
-    pub(super) const INTERRUPTED: [i32; 5] = [91, 189, 11600, 11602, 50];
+    /// The server, or one that it had to ask, stopped or gave up in the middle of it; it may work later. HostUnreachable,
+    /// HostNotFound, LockTimeout, CursorNotFound, LockBusy, MaxTimeMSExpired, NetworkTimeout, ShutdownInProgress,
+    /// WriteConflict, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet, StaleEpoch, QueryPlanKilled,
+    /// PrimarySteppedDown, NetworkInterfaceExceededTimeLimit, CursorKilled, SnapshotUnavailable, ExceededTimeLimit,
+    /// PooledConnectionsDropped, TemporarilyUnavailable, SocketException, InterruptedAtShutdown, Interrupted,
+    /// InterruptedDueToReplStateChange, StaleConfig.
+    pub(super) const TRANSIENT: [i32; 25] = [
+        6, 7, 24, 43, 46, 50, 89, 91, 112, 133, 134, 150, 175, 189, 202, 237, 246, 262, 317, 365, 9001, 11600, 11601,
+        11602, 13388,
+    ];
+    /// What is wrong with the document itself: BadValue, InvalidBSON, DollarPrefixedFieldName, InvalidIdField,
+    /// EmptyFieldName, DottedFieldName, CannotIndexParallelArrays, BSONObjectTooLarge, and keys that an index of the
+    /// collection cannot take (two for places on earth, two that are too long).
+    pub(super) const BAD_DOCUMENT: [i32; 12] = [2, 22, 52, 53, 56, 57, 171, 10334, 16755, 16766, 17280, 17282];
 }
 
-/// Turns errors into words without the password of the URI in them.
+/// Turns errors into words without any password that this program was given.
+#[derive(Default)]
 pub(super) struct Failure {
-    /// As it stands in the URI, and as it is meant; the driver may have either.
-    password: Vec<String>,
+    /// As they stand in a URI, and as they are meant; the driver may have either.
+    passwords: RwLock<Vec<String>>,
+}
+
+/// The index that a duplicate key error is about.
+pub(super) enum ClashingIndex {
+    Id,
+    Named(String),
+    /// The server does not say.
+    Unknown,
+}
+
+impl ClashingIndex {
+    /// Of the error's text, since the driver passes on no `keyPattern`: `E11000 duplicate key error collection:
+    /// NAMESPACE index: NAME dup key: { KEY }`. Only what stands where the name does counts; a key may be any text.
+    pub(super) fn of(message: &str, namespace: &str) -> Self {
+        let rest = message
+            .strip_prefix("E11000 duplicate key error collection: ")
+            .and_then(|rest| rest.strip_prefix(namespace))
+            .and_then(|rest| rest.strip_prefix(" index: "));
+        let name = rest.and_then(|rest| rest.split(" dup key: ").next());
+        // The index may have a collation, which stands between the two.
+        let name = name.map(|name| name.split(" collation: ").next().unwrap_or(name));
+        match name {
+            Some("_id_") => Self::Id,
+            Some(name) => Self::Named(name.to_owned()),
+            None => Self::Unknown,
+        }
+    }
+
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Id => Refusal::Exists,
+            Self::Named(name) => Refusal::Conflict(format!(
+                "The unique index {name} of the collection forbids it: another document has the same key."
+            )),
+            Self::Unknown => Refusal::Conflict(
+                "A unique index of the collection forbids it: another document has the same key.".to_owned(),
+            ),
+        }
+    }
+}
+
+/// Whether an error says that the server does not let this user do it.
+pub(super) fn is_about_user(code: i32) -> bool {
+    code == code::UNAUTHORIZED || code == code::AUTHENTICATION_FAILED
 }
 
 impl Failure {
-    pub(super) fn hiding_password_of(uri: &str) -> Self {
-        Self { password: passwords(uri) }
+    pub(super) fn hide_password_of(&self, uri: &str) {
+        self.passwords.write().unwrap_or_else(PoisonError::into_inner).extend(passwords(uri));
     }
 
     /// What is wrong with a URI. The driver quotes what it cannot read, which may be a part of the password; so its
@@ -50,72 +126,83 @@ impl Failure {
     }
 
     pub(super) fn of_read(&self, error: &Error) -> StoreError {
-        match self.classify(error) {
-            StoreError::Unknown(detail) => StoreError::Unavailable(detail),
+        match self.explain(error) {
+            StoreError::Unknown(reason) => StoreError::Unavailable(reason),
             other => other,
         }
     }
 
-    pub(super) fn of_write(&self, error: &Error) -> StoreError {
-        self.classify(error)
+    /// `attempts`: how many times the command may have been sent.
+    pub(super) fn of_write(&self, error: &Error, attempts: u32) -> StoreError {
+        let explained = self.explain(error);
+        match (attempts, &*error.kind, explained) {
+            (0, _, StoreError::Unknown(reason)) => StoreError::Unavailable(reason),
+            (0, _, explained) => explained,
+            (1, ErrorKind::Command(_), explained) => explained,
+            // It is about the last command, and says nothing of those before.
+            (_, _, explained) => StoreError::Unknown(explained.into_reason()),
+        }
     }
 
     /// The documents are on the primary, but not where the write concern wants them.
     pub(super) fn of_write_concern(&self, error: &WriteConcernError) -> StoreError {
-        let words = self.hide(&error.message);
-        StoreError::Unknown(format!("MongoDB did not confirm the write concern: {words}."))
+        let text = "MongoDB stored it on one server, but did not confirm that it is safe on the others.";
+        StoreError::Unknown(Reason::with_cause(text, self.hide(&error.message)))
     }
 
-    pub(super) fn of_document(&self, error: &IndexedWriteError) -> Refusal {
-        let words = self.hide(&error.message);
+    /// Of a document that the server has refused, other than as a duplicate.
+    pub(super) fn of_document(&self, error: &IndexedWriteError, attempts: u32) -> Refusal {
+        let words = self.hide(error.message.trim_end_matches('.'));
         match error.code {
-            code::DUPLICATE_KEY if is_of_id_index(&words) => Refusal::Exists,
-            code::DUPLICATE_KEY => Refusal::Conflict(format!("A unique index of the collection forbids it: {words}.")),
-            code::OUT_OF_DISK_SPACE => Refusal::Failed(StoreError::Full(format!("MongoDB has no room: {words}."))),
-            code::DOCUMENT_VALIDATION_FAILURE => {
-                Refusal::Unsupported(format!("The collection's schema forbids it: {words}."))
-            }
-            _ => Refusal::Unsupported(format!("MongoDB refused it: {words}.")),
+            code::DOCUMENT_VALIDATION_FAILURE => Refusal::Unsupported("The collection's schema forbids it.".to_owned()),
+            code if code::BAD_DOCUMENT.contains(&code) => Refusal::Unsupported(format!("MongoDB refused it: {words}.")),
+            code => Refusal::Failed(match of_code(code, error.code_name.as_deref(), words) {
+                // An earlier command may have been luckier.
+                refused if attempts > 1 => StoreError::Unknown(refused.into_reason()),
+                refused => refused,
+            }),
         }
     }
 
-    fn classify(&self, error: &Error) -> StoreError {
+    /// Of a duplicate that may be the document itself, where that cannot be read.
+    pub(super) fn unknown_duplicate(&self, error: &Error) -> StoreError {
+        StoreError::Unknown(self.explain(error).into_reason())
+    }
+
+    /// As `unknown_duplicate`, where it is not there for all to see.
+    pub(super) fn unconfirmed_duplicate(&self) -> StoreError {
+        StoreError::Unknown("The connection to MongoDB broke, and it was sent again.".into())
+    }
+
+    pub(super) fn senseless(&self, words: &str) -> StoreError {
+        StoreError::Unknown(Reason::with_cause("MongoDB's answer makes no sense.", self.hide(words)))
+    }
+
+    /// As of a command that was sent.
+    fn explain(&self, error: &Error) -> StoreError {
         let words = self.words(error);
         match &*error.kind {
+            ErrorKind::ServerSelection { .. }
+            | ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::Authentication { .. }
+                if words.contains("SCRAM failure") =>
+            {
+                refused_login(words)
+            }
+            ErrorKind::Authentication { .. } => refused_login(words),
             ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
-                StoreError::Unavailable(format!("MongoDB cannot be reached: {words}."))
+                StoreError::Unavailable(Reason::with_cause("MongoDB cannot be reached.", words))
             }
-            // Another request met it first.
-            ErrorKind::ConnectionPoolCleared { .. } if !words.contains("SCRAM failure") => {
-                StoreError::Unavailable(format!("The connection to MongoDB broke: {words}."))
+            ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::Io(_) => {
+                StoreError::Unknown(Reason::with_cause("The connection to MongoDB broke.", words))
             }
-            ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::Authentication { .. } => {
-                StoreError::Unavailable(format!("MongoDB refused this server's user or password: {words}."))
-            }
-            ErrorKind::Io(_) => StoreError::Unknown(format!("The connection to MongoDB broke: {words}.")),
             // Garbage for a length comes as an invalid argument; nothing of ours can be one.
             ErrorKind::InvalidResponse { .. }
             | ErrorKind::InvalidArgument { .. }
-            | ErrorKind::BsonDeserialization(_) => {
-                StoreError::Unknown(format!("MongoDB's answer makes no sense: {words}."))
-            }
-            ErrorKind::Command(command) => match command.code {
-                code::AUTHENTICATION_FAILED => {
-                    StoreError::Unavailable(format!("MongoDB refused this server's user or password: {words}."))
-                }
-                code::UNAUTHORIZED => StoreError::Failed(format!(
-                    "MongoDB does not allow it to this server's user, who needs the role readWrite: {words}."
-                )),
-                code::OUT_OF_DISK_SPACE => StoreError::Full(format!("MongoDB has no room: {words}.")),
-                code if code::NOT_PRIMARY.contains(&code) => {
-                    StoreError::Unavailable(format!("MongoDB has no primary just now: {words}."))
-                }
-                code if code::INTERRUPTED.contains(&code) => {
-                    StoreError::Unknown(format!("MongoDB was stopped in the middle of it: {words}."))
-                }
-                _ => StoreError::Failed(format!("MongoDB refused it: {words}.")),
-            },
-            _ => StoreError::Failed(format!("MongoDB failed: {words}.")),
+            | ErrorKind::Bson(_)
+            | ErrorKind::Internal { .. } => self.senseless(&words),
+            ErrorKind::Command(command) => of_command(command, error, words),
+            _ => StoreError::Failed(Reason::with_cause("MongoDB cannot be used.", words)),
         }
     }
 
@@ -132,7 +219,48 @@ impl Failure {
     }
 
     fn hide(&self, text: &str) -> String {
-        self.password.iter().fold(text.to_owned(), |text, password| text.replace(password, "***"))
+        let passwords = self.passwords.read().unwrap_or_else(PoisonError::into_inner);
+        passwords.iter().fold(text.to_owned(), |text, password| text.replace(password, "***"))
+    }
+}
+
+fn refused_login(words: String) -> StoreError {
+    StoreError::Unavailable(Reason::with_cause("MongoDB refused this server's user or password.", words))
+}
+
+/// Of a whole command that the server has refused.
+fn of_command(command: &CommandError, error: &Error, words: String) -> StoreError {
+    let is_overloaded = error.contains_label(SYSTEM_OVERLOADED_ERROR);
+    let may_work_later =
+        is_overloaded || error.contains_label(RETRYABLE_WRITE_ERROR) || error.contains_label(RETRYABLE_ERROR);
+    let name = Some(command.code_name.as_str()).filter(|name| !name.is_empty());
+    match of_code(command.code, name, words) {
+        // A server that is overloaded turns commands away before it begins with them.
+        StoreError::Unknown(reason) if is_overloaded || error.contains_label(NO_WRITES_PERFORMED) => {
+            StoreError::Unavailable(reason)
+        }
+        StoreError::Failed(reason) if is_overloaded => StoreError::Unavailable(reason),
+        StoreError::Failed(reason) if may_work_later => StoreError::Unknown(reason),
+        explained => explained,
+    }
+}
+
+/// By the code, which is all that a client is told of the server's words: these may name servers.
+fn of_code(code: i32, name: Option<&str>, words: String) -> StoreError {
+    let error = match name {
+        Some(name) => format!("error {code}, {name}"),
+        None => format!("error {code}"),
+    };
+    let reason = |text: &str| Reason::with_cause(format!("{text} ({error})."), &words);
+    match code {
+        code::AUTHENTICATION_FAILED => refused_login(words),
+        code::UNAUTHORIZED => {
+            StoreError::Failed(reason("MongoDB does not allow it to this server's user, who needs the role readWrite"))
+        }
+        code::OUT_OF_DISK_SPACE => StoreError::Full(reason("MongoDB has no room")),
+        code if code::NOT_PRIMARY.contains(&code) => StoreError::Unavailable(reason("MongoDB has no primary just now")),
+        code if code::TRANSIENT.contains(&code) => StoreError::Unknown(reason("MongoDB broke it off")),
+        _ => StoreError::Failed(reason("MongoDB refused it")),
     }
 }
 
@@ -162,9 +290,4 @@ fn passwords(uri: &str) -> Vec<String> {
     let candidates = rest.match_indices('@').map(|(end, _)| &rest[..end]);
     let forms = candidates.flat_map(|raw| [raw.to_owned(), crate::percent::decode(raw).unwrap_or_default()]);
     forms.filter(|form| !form.is_empty()).collect()
-}
-
-/// Whether a duplicate key error is about the `_id`, whose index cannot have another name.
-fn is_of_id_index(message: &str) -> bool {
-    message.contains("index: _id_") || !message.contains("index: ")
 }

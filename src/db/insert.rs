@@ -1,0 +1,136 @@
+//! Stores documents. One whose generated `_id` another document has gets a new one: the client never chose it.
+
+use bson::oid::ObjectId;
+
+use super::{Answers, Refusal, Store, StoreError, Stored};
+use crate::document::Document;
+
+/// New `_id`s for one document at most. Each comes from fresh random bytes, so not even the second is ever needed.
+const MAX_NEW_IDS: usize = 3;
+
+pub(super) fn insert(store: &dyn Store, mut documents: Vec<Document>) -> Answers {
+    let answers = store.insert(&documents)?;
+    let mut answers: Vec<Result<Stored, Refusal>> =
+        answers.into_iter().map(|answer| answer.map(|()| Stored::AsGiven)).collect();
+    for _ in 0..MAX_NEW_IDS {
+        let again = with_taken_id(&documents, &answers);
+        if again.is_empty() {
+            return Ok(answers);
+        }
+        let new_ids: Vec<(usize, ObjectId)> =
+            again.into_iter().filter_map(|index| Some((index, documents[index].renew_id()?))).collect();
+        let renewed: Vec<Document> = new_ids.iter().map(|(index, _)| documents[*index].clone()).collect();
+        let outcomes = store.insert(&renewed).unwrap_or_else(|error| vec![Err(Refusal::Failed(error)); renewed.len()]);
+        for ((index, id), outcome) in new_ids.into_iter().zip(outcomes) {
+            answers[index] = outcome.map(|()| Stored::Under(id));
+        }
+    }
+    for index in with_taken_id(&documents, &answers) {
+        let text = "No free _id was found for it, and it was not stored.";
+        answers[index] = Err(Refusal::Failed(StoreError::Unavailable(text.into())));
+    }
+    Ok(answers)
+}
+
+fn with_taken_id(documents: &[Document], answers: &[Result<Stored, Refusal>]) -> Vec<usize> {
+    let both = documents.iter().zip(answers).enumerate();
+    both.filter(|(_, (document, answer))| document.id_is_generated() && **answer == Err(Refusal::Exists))
+        .map(|(index, _)| index)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bson::{RawDocumentBuf, rawdoc};
+
+    use super::*;
+    use crate::db::{Batch, PageQuery};
+    use crate::document::DocumentId;
+    use crate::object_id;
+
+    /// Holds `_id`s in memory, and refuses as many inserts as it is told to.
+    #[derive(Default)]
+    struct Memory {
+        ids: Mutex<Vec<DocumentId>>,
+        refuses: usize,
+        fails_again: bool,
+        calls: Mutex<Vec<usize>>,
+    }
+
+    impl Store for Memory {
+        fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+            let mut calls = self.calls.lock().unwrap();
+            calls.push(documents.len());
+            if self.fails_again && calls.len() > 1 {
+                return Err(StoreError::Unknown("gone".into()));
+            }
+            let mut ids = self.ids.lock().unwrap();
+            let outcomes = documents.iter().map(|document| {
+                let id = document.id();
+                if ids.contains(&id) || calls.len() <= self.refuses {
+                    return Err(Refusal::Exists);
+                }
+                ids.push(id);
+                Ok(())
+            });
+            Ok(outcomes.collect())
+        }
+
+        fn page(&self, _: &PageQuery) -> Result<Batch, StoreError> {
+            unimplemented!()
+        }
+
+        fn get(&self, _: &[DocumentId]) -> Result<Vec<Option<RawDocumentBuf>>, StoreError> {
+            unimplemented!()
+        }
+
+        fn ping(&self) -> Result<(), StoreError> {
+            unimplemented!()
+        }
+    }
+
+    fn generated() -> Document {
+        Document::new(rawdoc! { "_id": object_id::generate(), "a": 1 }, true).unwrap()
+    }
+
+    fn own(id: &str) -> Document {
+        Document::new(rawdoc! { "_id": id }, false).unwrap()
+    }
+
+    #[test]
+    fn insert_renews_only_generated_ids_that_are_taken() {
+        let store = Memory::default();
+        let (taken, other) = (generated(), generated());
+        insert(&store, vec![taken.clone(), own("a")]).unwrap();
+        let answers = insert(&store, vec![own("a"), taken.clone(), other.clone(), own("b")]).unwrap();
+        let [Err(Refusal::Exists), Ok(Stored::Under(new_id)), Ok(Stored::AsGiven), Ok(Stored::AsGiven)] = answers[..]
+        else {
+            panic!("{answers:?}")
+        };
+        let ids = store.ids.lock().unwrap();
+        assert!(ids.contains(&new_id.into()) && ids.contains(&other.id()), "{ids:?}");
+        assert_eq!(*store.calls.lock().unwrap(), [2, 4, 1]);
+    }
+
+    #[test]
+    fn insert_gives_up_after_some_new_ids() {
+        let store = Memory { refuses: usize::MAX, ..Memory::default() };
+        let answers = insert(&store, vec![generated()]).unwrap();
+        assert!(matches!(answers[..], [Err(Refusal::Failed(StoreError::Unavailable(_)))]), "{answers:?}");
+        assert_eq!(store.calls.lock().unwrap().len(), 1 + MAX_NEW_IDS);
+    }
+
+    #[test]
+    fn insert_that_fails_with_new_id_keeps_other_answers() {
+        let store = Memory { fails_again: true, ..Memory::default() };
+        let taken = generated();
+        store.ids.lock().unwrap().push(taken.id());
+        let answers = insert(&store, vec![own("a"), taken]).unwrap();
+        assert!(
+            matches!(answers[..], [Ok(Stored::AsGiven), Err(Refusal::Failed(StoreError::Unknown(_)))]),
+            "{answers:?}"
+        );
+    }
+}
