@@ -8,6 +8,7 @@ use crate::document::{Document, DocumentId};
 use crate::sync::Monitor;
 
 /// An answer to wait for.
+#[must_use = "a request that is dropped is cancelled"]
 pub(crate) struct Waiting<A> {
     answer: Arc<Monitor<Option<A>>>,
     pending: Pending,
