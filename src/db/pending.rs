@@ -9,6 +9,7 @@ use crate::sync::lock;
 
 /// A request that may not be answered yet. Dropped, it is cancelled if it has not begun, and what was to be called with
 /// the answer never is.
+#[must_use = "a request that is dropped is cancelled"]
 pub(crate) struct Pending {
     first: Option<queue::Pending>,
     /// Further commands of one insert.

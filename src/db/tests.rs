@@ -23,6 +23,31 @@ struct Gated {
     fails: AtomicBool,
 }
 
+/// Takes 200 ms for each call.
+struct Slow;
+
+impl Store for Slow {
+    fn insert(&self, documents: &[Document]) -> Result<Vec<Outcome>, StoreError> {
+        self.ping()?;
+        Ok(vec![Ok(()); documents.len()])
+    }
+
+    fn page(&self, _: &PageQuery) -> Result<Batch, StoreError> {
+        self.ping()?;
+        Ok(Batch { documents: Vec::new(), more: false })
+    }
+
+    fn get(&self, ids: &[DocumentId]) -> Result<Vec<Option<RawDocumentBuf>>, StoreError> {
+        self.ping()?;
+        Ok(vec![None; ids.len()])
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        thread::sleep(Duration::from_millis(200));
+        Ok(())
+    }
+}
+
 impl Gated {
     fn pass(&self, documents: usize) -> Result<(), StoreError> {
         let _ = lock(&self.calls).send((documents, thread::current().id()));
@@ -229,4 +254,46 @@ fn closing_is_bounded_for_all_queues_together() {
     let Test { db, let_go: _kept, .. } = test;
     drop(db);
     assert!(since.elapsed() < CLOSE_TIMEOUT, "{:?}", since.elapsed());
+}
+
+#[test]
+fn slow_store_answers_two_thousand_of_each_in_time() {
+    let metrics = Arc::new(Metrics::new());
+    let db = Db::over(Arc::new(Slow), String::new(), String::new(), calls::ON, &metrics).unwrap();
+    // What a request has.
+    let deadline = Instant::now() + Duration::from_millis(4500);
+    let asked: Vec<_> = (0..2000)
+        .map(|number| {
+            let id = DocumentId::new(bson::RawBson::Int32(number)).unwrap();
+            let page = db.begin_page(PageQuery::new(None, Order::Ascending, 1), Layout::Array);
+            (db.begin_insert(documents(1)), db.begin_get(id), page)
+        })
+        .collect();
+    for (insert, get, page) in asked {
+        assert_eq!(insert.wait(deadline), [Ok(())]);
+        assert_eq!(get.wait(deadline), Ok(None));
+        assert_eq!(*page.wait(deadline).unwrap().text, *b"[]\n");
+    }
+}
+
+#[test]
+fn giving_up_many_requests_is_quick() {
+    const COUNT: usize = 20_000;
+    let test = Test::new(ON);
+    let _stuck = (test.db.begin_insert(documents(1)), test.db.begin_get(id(0)));
+    test.next_call();
+    test.next_call();
+    let (answered, answers) = mpsc::channel();
+    let pending: Vec<Pending> = (0..COUNT)
+        .flat_map(|_| {
+            let (write, read) = (answered.clone(), answered.clone());
+            let insert = test.db.insert(documents(1), move |answers| write.send(answers[0].is_err()).unwrap());
+            [insert, test.db.get(id(1), move |answer| read.send(answer.is_err()).unwrap())]
+        })
+        .collect();
+    let since = Instant::now();
+    // The newest first, which a scan from the front would find last.
+    pending.into_iter().rev().for_each(Pending::give_up);
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    assert_eq!(answers.try_iter().filter(|is_err| *is_err).count(), 2 * COUNT);
 }

@@ -70,6 +70,7 @@ impl<A, F: FnOnce(Result<A, Unanswered>) + Send> Settle for Completion<A, F> {
 }
 
 /// A request that may not be answered yet. Dropped, it is cancelled and its completion is never called.
+#[must_use = "a request that is dropped is cancelled"]
 pub(crate) struct Pending {
     request: Option<Request>,
 }

@@ -96,3 +96,28 @@ where
         self.waiting
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::completion::{Completion, Unanswered};
+
+    #[test]
+    fn questions_that_are_gone_leave_nothing() {
+        let mut questions = Questions::<u32, u32>::new(1, true);
+        let mut ask = |key| {
+            let completion = Arc::new(Completion::new(|_: Result<u32, Unanswered>| ()));
+            questions.add(key, completion)
+        };
+        let places = [1, 1, 2, 3].map(&mut ask);
+        assert_eq!((questions.waiting(), questions.numbers.len()), (4, 3));
+        assert_eq!(questions.take().unwrap().completions.len(), 2);
+        assert!(questions.cancel(places[0]).is_none(), "it has begun");
+        assert!(questions.cancel(places[2]).is_some());
+        assert!(questions.cancel(places[2]).is_none(), "it is gone");
+        assert_eq!((questions.waiting(), questions.numbers.len()), (1, 1));
+        assert_eq!(questions.take().unwrap().requests, [3]);
+        assert!(questions.take().is_none());
+        assert_eq!((questions.waiting(), questions.numbers.len(), questions.pending.len()), (0, 0, 0));
+    }
+}
