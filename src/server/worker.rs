@@ -17,7 +17,7 @@ use super::connection::{self, Connection, Wait};
 use super::input::Buffer;
 use super::places::{Notes, Occupant, Place, Seat};
 use super::ready::Turn;
-use super::service::{Token, Wake, Waker};
+use super::service::{Token, Waker};
 use super::socket::Socket;
 use crate::log;
 

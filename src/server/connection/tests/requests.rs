@@ -100,9 +100,13 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         3 => vec(line, 0..12).prop_map(|lines| lines.concat().into_bytes()),
         1 => vec(any::<u8>(), 0..300),
-        1 => vec(select(vec![b'a', b'\n', b'0', b'\r']), LIMIT - 5..LIMIT + 5),
-        1 => vec(Just(b'x'), 66_000..66_010),
+        1 => (select(vec!["a\n", "0\r\n", "\r"]), LIMIT - 5..LIMIT + 5).prop_map(|(text, length)| repeat(text, length)),
+        1 => (65_530usize..65_545).prop_map(|length| repeat("x", length)),
     ]
+}
+
+fn repeat(text: &str, length: usize) -> Vec<u8> {
+    text.bytes().cycle().take(length).collect()
 }
 
 fn framing() -> impl Strategy<Value = Framing> {

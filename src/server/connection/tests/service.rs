@@ -49,6 +49,7 @@ struct Store {
     waiting: Mutex<VecDeque<(Arc<Reply>, Waker)>>,
     now: Mutex<Option<Instant>>,
     effort: AtomicUsize,
+    ignores_give_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -66,6 +67,11 @@ impl Fake {
             waker.wake();
         }
         oldest.is_some()
+    }
+
+    /// As where an answer is on its way between two threads.
+    pub(in crate::server) fn ignore_give_up(&self) {
+        self.store.ignores_give_up.store(true, SeqCst);
     }
 
     pub(in crate::server) fn set_time(&self, now: Instant) {
@@ -179,7 +185,7 @@ impl Call for Called {
     }
 
     fn give_up(&mut self) {
-        self.reply.is_given_up.store(true, SeqCst);
+        self.reply.is_given_up.store(!self.store.ignores_give_up.load(SeqCst), SeqCst);
     }
 
     fn held(&self) -> usize {
