@@ -3,6 +3,9 @@
 //! It is stricter than the standard allows where two readers of the same bytes could see two different requests. Bytes
 //! in, a `Head` or a `Problem` out: no socket, no clock.
 
+#[cfg(test)]
+mod tests;
+
 use super::request::Request;
 use crate::response::Problem;
 

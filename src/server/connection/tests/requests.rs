@@ -100,9 +100,13 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         3 => vec(line, 0..12).prop_map(|lines| lines.concat().into_bytes()),
         1 => vec(any::<u8>(), 0..300),
-        1 => vec(select(vec![b'a', b'\n', b'0', b'\r']), LIMIT - 5..LIMIT + 5),
-        1 => vec(Just(b'x'), 66_000..66_010),
+        1 => (select(vec!["a\n", "0\r\n", "\r"]), LIMIT - 5..LIMIT + 5).prop_map(|(text, length)| repeat(text, length)),
+        1 => (65_530usize..65_545).prop_map(|length| repeat("x", length)),
     ]
+}
+
+fn repeat(text: &str, length: usize) -> Vec<u8> {
+    text.bytes().cycle().take(length).collect()
 }
 
 fn framing() -> impl Strategy<Value = Framing> {
@@ -136,9 +140,12 @@ fn framed(body: &[u8], framing: &Framing) -> (String, Vec<u8>) {
     ("Transfer-Encoding: Chunked\r\n".to_owned(), bytes)
 }
 
-/// The first line with a `!` before it, as `/import` sees it.
-fn has_bad_line(body: &[u8]) -> bool {
-    body.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"!"))
+/// Whether `/import` meets a bad line, and whether only at the end of the body, since nothing ends the line.
+fn has_bad_line(body: &[u8]) -> (bool, bool) {
+    let mut lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').collect();
+    let last = lines.pop().unwrap_or_default();
+    let is_early = lines.iter().any(|line| line.starts_with(b"!"));
+    (is_early || last.starts_with(b"!"), !is_early)
 }
 
 fn with_body() -> impl Strategy<Value = Sent> {
@@ -158,7 +165,10 @@ fn with_body() -> impl Strategy<Value = Sent> {
             let is_refused = !is_chunked && body.len() > LIMIT;
             let (status, is_read, is_whole) = match target {
                 "/" | "/call" => (405, false, false),
-                "/import" => (if has_bad_line(&body) { 400 } else { 201 }, true, !has_bad_line(&body)),
+                "/import" => {
+                    let (is_bad, is_whole) = has_bad_line(&body);
+                    (if is_bad { 400 } else { 201 }, true, is_whole)
+                }
                 _ if body.len() > LIMIT => (413, !is_refused, false),
                 _ => (201, true, true),
             };

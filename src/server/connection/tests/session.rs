@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -58,10 +58,7 @@ impl Transport for Client {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.is_end_seen = count == 0;
-        for (place, byte) in into.iter_mut().zip(self.arrived.drain(..count)) {
-            *place = byte;
-        }
-        Ok(count)
+        self.arrived.read(into)
     }
 
     fn send(&mut self, bytes: &[u8], _: bool) -> io::Result<usize> {
@@ -239,6 +236,40 @@ impl Session {
         panic!("it does not come to an end");
     }
 
+    /// As `run`, but time passes, and the server asks for things: each of `events` before one turn.
+    pub(in crate::server) fn storm(mut self, pieces: &[&[u8]], takes: &[u8], events: &[Event]) -> Outcome {
+        self.client.takes = takes.iter().copied().collect();
+        let mut pieces: VecDeque<&[u8]> = pieces.iter().copied().collect();
+        for event in events {
+            match *event {
+                Event::Bytes => drop(self.deliver(&mut pieces)),
+                Event::Time(millis) => self.now += Duration::from_millis(millis),
+                Event::Answer => drop(self.fake.answer_one()),
+                Event::Full(is_full) => self.client.is_full = is_full,
+                Event::Close(close) => self.close_after_answer = close,
+                Event::EndIdle(end) => self.end_if_idle = end,
+                Event::EndBodies => self.end_bodies = true,
+                Event::Evict => self.evict = true,
+                Event::Short(is_short) => self.is_memory_short = is_short,
+                Event::Long(may_take_long) => self.may_take_long = may_take_long,
+            }
+            if self.drive() == Wait::Nothing {
+                return self.outcome();
+            }
+            self.evict = false;
+        }
+        // Whatever it waits for, nobody does anything any more: with time alone it comes to its end.
+        for _ in 0..1000 {
+            match self.settle() {
+                Wait::Readable(until) | Wait::Writable(until) | Wait::Store(until) => self.now = until,
+                Wait::Memory(_) => self.is_memory_short = false,
+                Wait::ShortTurn | Wait::LongTurn => {}
+                Wait::Nothing => return self.outcome(),
+            }
+        }
+        panic!("it does not come to an end");
+    }
+
     /// The next piece, or the end; false if that came before.
     fn deliver(&mut self, pieces: &mut VecDeque<&[u8]>) -> bool {
         match pieces.pop_front() {
@@ -259,6 +290,22 @@ impl Session {
         assert_eq!(of_requests, begun, "each request is finished once: {finished:?}");
         Outcome { answers: without_dates(&self.client.received), finished, is_reset: self.client.is_reset }
     }
+}
+
+/// What may happen to a connection.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) enum Event {
+    Bytes,
+    /// In milliseconds.
+    Time(u64),
+    Answer,
+    Full(bool),
+    Close(bool),
+    EndIdle(bool),
+    EndBodies,
+    Evict,
+    Short(bool),
+    Long(bool),
 }
 
 #[derive(PartialEq)]

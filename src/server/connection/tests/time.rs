@@ -113,7 +113,9 @@ fn stalled_import_stores_what_came() {
 #[test]
 fn import_whose_store_is_silent_ends() {
     let mut session = session(IMPORT);
-    session.send(b"a\nb\nc\nd\ne\nf\n");
+    session.send(b"a\nb\nc\n");
+    session.settle();
+    session.send(b"d\ne\nf\n");
     assert_eq!(session.settle(), Wait::Store(session.now + STORE_TIME));
     session.pass(STORE_TIME);
     assert!(session.client.received.ends_with(b"late, stored 0\n"));
