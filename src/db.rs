@@ -208,13 +208,8 @@ impl Db {
     ) -> io::Result<Self> {
         metrics.set_database_up(was_reached);
         let supervisor = Supervisor::new();
-        let context = Context {
-            store,
-            metrics: metrics.clone(),
-            memory: memory.clone(),
-            supervisor: &supervisor,
-            grouping,
-        };
+        let context =
+            Context { store, metrics: metrics.clone(), memory: memory.clone(), supervisor: &supervisor, grouping };
         let (inserts, pages) = (context.inserts(), context.pages());
         let (lookups, pings) = (context.lookups(), context.pings());
         supervisor.start(vec![inserts.supervised(), pages.supervised(), lookups.supervised(), pings.supervised()])?;

@@ -40,10 +40,10 @@ use signal_hook::iterator::Signals;
 
 use config::{Config, SettingError};
 use db::{Db, Watch};
+use memory::Memory;
 use metrics::Metrics;
 use ops::Ops;
 use routes::App;
-use memory::Memory;
 use server::service::Service;
 use server::{Limits, Server};
 
@@ -167,10 +167,7 @@ fn start(
         .map_err(|error| SettingError::new(name, format!("cannot start its threads: {error}")))
 }
 
-fn listen(
-    setting: &str,
-    address: std::net::SocketAddr,
-) -> Result<std::net::TcpListener, SettingError> {
+fn listen(setting: &str, address: std::net::SocketAddr) -> Result<std::net::TcpListener, SettingError> {
     server::listen(address).map_err(|error| {
         // That is no fault of the port's.
         let setting = if error.kind() == std::io::ErrorKind::AddrNotAvailable { "HOST" } else { setting };

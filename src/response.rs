@@ -211,12 +211,7 @@ impl From<Problem> for Response {
             json_string(&problem.detail),
             problem.members,
         );
-        Self {
-            status: problem.status,
-            headers: problem.headers,
-            content_type: PROBLEM,
-            body: body.into(),
-        }
+        Self { status: problem.status, headers: problem.headers, content_type: PROBLEM, body: body.into() }
     }
 }
 

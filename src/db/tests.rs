@@ -27,7 +27,7 @@ struct Gated {
 struct Slow;
 
 impl Store for Slow {
-    fn insert(&self, documents: &[Document]) -> Result<Vec<Outcome>, StoreError> {
+    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
         self.ping()?;
         Ok(vec![Ok(()); documents.len()])
     }
@@ -259,7 +259,8 @@ fn closing_is_bounded_for_all_queues_together() {
 #[test]
 fn slow_store_answers_two_thousand_of_each_in_time() {
     let metrics = Arc::new(Metrics::new());
-    let db = Db::over(Arc::new(Slow), String::new(), String::new(), calls::ON, &metrics).unwrap();
+    let memory = Arc::new(Memory::new(usize::MAX));
+    let db = Db::over(Arc::new(Slow), String::new(), String::new(), calls::ON, true, &metrics, &memory).unwrap();
     // What a request has.
     let deadline = Instant::now() + Duration::from_millis(4500);
     let asked: Vec<_> = (0..2000)
@@ -270,9 +271,9 @@ fn slow_store_answers_two_thousand_of_each_in_time() {
         })
         .collect();
     for (insert, get, page) in asked {
-        assert_eq!(insert.wait(deadline), [Ok(())]);
-        assert_eq!(get.wait(deadline), Ok(None));
-        assert_eq!(*page.wait(deadline).unwrap().text, *b"[]\n");
+        assert_eq!(insert.wait(deadline), [Ok(Stored::AsGiven)]);
+        assert!(get.wait(deadline).is_ok_and(|document| document.is_none()));
+        assert_eq!((*page.wait(deadline).unwrap()).as_ref(), b"[]\n");
     }
 }
 
@@ -288,7 +289,7 @@ fn giving_up_many_requests_is_quick() {
         .flat_map(|_| {
             let (write, read) = (answered.clone(), answered.clone());
             let insert = test.db.insert(documents(1), move |answers| write.send(answers[0].is_err()).unwrap());
-            [insert, test.db.get(id(1), move |answer| read.send(answer.is_err()).unwrap())]
+            [insert, test.db.get(id(1), Format::Relaxed, move |answer| read.send(answer.is_err()).unwrap())]
         })
         .collect();
     let since = Instant::now();

@@ -18,11 +18,22 @@ pub(super) struct Chunked {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     /// In a size line: the size so far, whether it has a digit yet, the bytes of the line.
-    Size { size: u64, digits: bool, length: usize },
+    Size {
+        size: u64,
+        digits: bool,
+        length: usize,
+    },
     /// After the size, in an extension, which means nothing here.
-    Extension { size: u64, length: usize },
-    SizeLineFeed { size: u64 },
-    Data { left: u64 },
+    Extension {
+        size: u64,
+        length: usize,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataReturn,
     DataLineFeed,
     /// At the beginning of a trailer or of the empty line that ends the body.

@@ -255,10 +255,11 @@ impl<'a> Headers<'a> {
         version: Version,
         content_length: Option<u64>,
     ) -> Result<Request, Problem> {
-        let headers = READ_BY_ROUTES.iter().zip(&self.read_by_routes).filter_map(|(name, values)| {
-            // Several headers of one name are one with a list (RFC 9110, section 5.3); empty ones say nothing.
-            values.iter().any(|value| !value.is_empty()).then(|| (*name, plain(&values.join(b", ".as_slice()))))
-        });
+        let read = READ_BY_ROUTES.iter().zip(&self.read_by_routes);
+        // Several headers of one name are one with a list (RFC 9110, section 5.3); empty ones say nothing.
+        let headers = read
+            .filter(|(_, values)| values.iter().any(|value| !value.is_empty()))
+            .map(|(name, values)| (*name, plain(&values.join(b", ".as_slice()))));
         Request::new(&plain(method), &plain(target), version, headers, content_length)
     }
 }

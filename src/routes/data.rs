@@ -13,7 +13,7 @@ use crate::http::body::BodyError;
 use crate::http::request::Request;
 use crate::json::{self, Documents, Format, JsonError};
 use crate::response::{JSON, NDJSON, Problem, Response, Stream, json_string};
-use crate::server::service::{Step, Waker};
+use crate::server::service::{Call, Step, Waker};
 
 /// Documents in a page unless the client says otherwise, and at most.
 const DEFAULT_LIMIT: usize = 100;
@@ -81,7 +81,9 @@ impl App {
             Ok(page) => Step::Respond(respond(page).with_header("Vary", "Accept")),
             Err(error) => Step::Respond(Problem::from(error).into()),
         };
-        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, format, done)), 0, then);
+        let begin = move || -> Box<dyn Call> {
+            Box::new(StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, format, done)), 0, then))
+        };
         Step::Call { begin: Box::new(begin), is_large: true }
     }
 
@@ -98,7 +100,9 @@ impl App {
                 Err(error) => Problem::from(error).into(),
             })
         };
-        let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.get(id, format, done)), 0, then);
+        let begin = move || -> Box<dyn Call> {
+            Box::new(StoreCall::new(Reply::ask(&waker, |done| db.get(id, format, done)), 0, then))
+        };
         Ok(Step::Call { begin: Box::new(begin), is_large: false })
     }
 
@@ -171,7 +175,9 @@ fn store_documents(db: Arc<Db>, documents: Documents, waker: Waker) -> Step {
         }
         Step::Respond(stored(&ids, &answers, is_single))
     };
-    let begin = move || StoreCall::new(Reply::ask(&waker, |done| db.insert(documents, done)), held, then);
+    let begin = move || -> Box<dyn Call> {
+        Box::new(StoreCall::new(Reply::ask(&waker, |done| db.insert(documents, done)), held, then))
+    };
     Step::Call { begin: Box::new(begin), is_large: false }
 }
 

@@ -34,7 +34,14 @@ enum State {
 
 impl Export {
     /// From its first batch on, which `query` has found.
-    pub(super) fn new(db: Arc<Db>, waker: Waker, query: PageQuery, limit: usize, format: Format, first: Arc<Page>) -> Self {
+    pub(super) fn new(
+        db: Arc<Db>,
+        waker: Waker,
+        query: PageQuery,
+        limit: usize,
+        format: Format,
+        first: Arc<Page>,
+    ) -> Self {
         let mut export = Self { db, waker, query: None, left: limit, format, state: State::Sent };
         export.take(query, first);
         export

@@ -81,7 +81,11 @@ enum End {
 /// Why an import ends before its body does.
 enum Stop {
     /// The line cannot be stored.
-    Line { status: u16, number: u64, detail: String },
+    Line {
+        status: u16,
+        number: u64,
+        detail: String,
+    },
     Body(BodyError),
 }
 

@@ -46,8 +46,8 @@ pub(super) struct StoreCall<A> {
 }
 
 impl<A: Send + 'static> StoreCall<A> {
-    pub(super) fn new(reply: Reply<A>, held: usize, then: impl FnOnce(A) -> Step + Send + 'static) -> Box<dyn Call> {
-        Box::new(Self { reply, then: Some(Box::new(then)), held })
+    pub(super) fn new(reply: Reply<A>, held: usize, then: impl FnOnce(A) -> Step + Send + 'static) -> Self {
+        Self { reply, then: Some(Box::new(then)), held }
     }
 }
 

@@ -343,8 +343,8 @@ impl Connection {
             let Answering { output, pace, .. } = &mut *answering;
             match output.next() {
                 Next::Done => break,
-                Next::Broken => return self.break_off(answering),
-                Next::Wait(until) if turn.now >= until + GIVE_UP_WITHIN => return self.break_off(answering),
+                Next::Broken => return self.break_off(*answering),
+                Next::Wait(until) if turn.now >= until + GIVE_UP_WITHIN => return self.break_off(*answering),
                 Next::Wait(until) if turn.now >= until && !has_given_up => {
                     output.give_up();
                     has_given_up = true;
@@ -369,13 +369,13 @@ impl Connection {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         if turn.evict || pace.is_too_slow(turn.now) {
-                            return self.abort(answering, socket);
+                            return self.abort(*answering, socket);
                         }
                         let until = pace.deadline();
                         return self.park_in(State::Answer(answering), Wait::Writable(until));
                     }
                     // The client is gone.
-                    Err(_) => return self.abort(answering, socket),
+                    Err(_) => return self.abort(*answering, socket),
                 },
             }
         }
@@ -384,13 +384,13 @@ impl Connection {
 
     /// The client sees that its answer is not whole: by the missing last chunk, by the length that was announced, or by a
     /// reset.
-    fn break_off(&mut self, mut answering: Box<Answering>) -> Flow {
+    fn break_off(&mut self, mut answering: Answering) -> Flow {
         answering.exchange.bytes = answering.output.body_sent();
         self.park_in(State::Closed, Wait::Nothing)
     }
 
     /// The client does not take its answer. The kernel would keep what it holds of it for minutes more.
-    fn abort(&mut self, answering: Box<Answering>, socket: &mut dyn Transport) -> Flow {
+    fn abort(&mut self, answering: Answering, socket: &mut dyn Transport) -> Flow {
         socket.reset_at_end(true);
         self.break_off(answering)
     }
@@ -409,9 +409,7 @@ impl Connection {
             Some(body) if goes_on && !body.is_complete() => {
                 self.go_on_in(State::Discard(body, Pace::new(turn.timeouts.body, turn.now)))
             }
-            Some(_) if goes_on => {
-                self.await_request(turn)
-            }
+            Some(_) if goes_on => self.await_request(turn),
             // Where the server is what ends the connection, the next request may be on its way, and closing the socket
             // on it would take the answer back.
             Some(body) if is_last && body.is_complete() && self.input.is_empty() => {

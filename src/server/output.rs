@@ -52,7 +52,17 @@ impl Output {
             joined = piece.bytes().len();
             piece = Piece::default();
         }
-        Self { head, piece, tail: b"", sent: 0, joined, stream, is_broken: false, is_chunked: !delivery.http10, sent_before: 0 }
+        Self {
+            head,
+            piece,
+            tail: b"",
+            sent: 0,
+            joined,
+            stream,
+            is_broken: false,
+            is_chunked: !delivery.http10,
+            sent_before: 0,
+        }
     }
 
     pub(super) fn next(&mut self) -> Next<'_> {

@@ -69,7 +69,9 @@ pub(crate) enum ImportState {
     Data,
     /// A turn for long work.
     Work,
-    Store { until: Instant },
+    Store {
+        until: Instant,
+    },
     Done(Response),
 }
 

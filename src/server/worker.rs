@@ -4,8 +4,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
@@ -274,11 +274,7 @@ impl Shared {
         self.service.count(1, 0);
         let now = Instant::now();
         let retires = now + self.age_of(token);
-        let seat = Box::new(Seat {
-            connection: Connection::new(now, retires),
-            socket,
-            charge: self.memory.charge(0),
-        });
+        let seat = Box::new(Seat { connection: Connection::new(now, retires), socket, charge: self.memory.charge(0) });
         let flags = EventFlags::IN | EventFlags::ONESHOT;
         let Some(mut place) = self.places.lock(token) else { return };
         if epoll::add(&self.epoll, &seat.socket, event_data(token), flags).is_err() {

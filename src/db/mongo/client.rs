@@ -15,10 +15,10 @@ use mongodb::sync::Client;
 use super::attempts;
 use super::failure::{self, Failure};
 use crate::config::{self, Secret};
-use crate::queue::MAX_THREADS;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::percent;
+use crate::queue::MAX_THREADS;
 
 /// How long to look for a server where the URI does not say: within the 5 s that a request has.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);

@@ -30,7 +30,13 @@ enum Sink {
 }
 
 impl Receiving {
-    pub(super) fn collect(limit: usize, then: Box<Then>, body: BodyReader, expects_continue: bool, turn: &Turn) -> Self {
+    pub(super) fn collect(
+        limit: usize,
+        then: Box<Then>,
+        body: BodyReader,
+        expects_continue: bool,
+        turn: &Turn,
+    ) -> Self {
         Self::new(Sink::Collect { bytes: Vec::new(), limit, then }, body, expects_continue, turn)
     }
 
@@ -233,13 +239,7 @@ impl Connection {
     }
 
     /// The body will not come whole.
-    fn break_body(
-        &mut self,
-        error: BodyError,
-        exchange: Box<InFlight>,
-        mut receiving: Receiving,
-        turn: &Turn,
-    ) -> Flow {
+    fn break_body(&mut self, error: BodyError, exchange: Box<InFlight>, mut receiving: Receiving, turn: &Turn) -> Flow {
         match receiving.sink {
             Sink::Collect { then, .. } => match protect(|| then(Err(error))) {
                 Some(Step::Respond(response)) => self.answer_last(response, exchange, turn),
