@@ -31,6 +31,11 @@ impl Memory {
         self.held.load(Relaxed) > self.bound
     }
 
+    /// By how many bytes more is held than a shortage can explain.
+    pub(crate) fn excess(&self) -> usize {
+        self.held.load(Relaxed).saturating_sub(self.bound + self.bound / 2)
+    }
+
     /// How many bytes have to be given back until a shortage is over for a while.
     pub(crate) fn shortage(&self) -> usize {
         self.held.load(Relaxed).saturating_sub(self.bound - self.bound / 8)

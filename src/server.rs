@@ -173,6 +173,8 @@ impl Server {
         }
         let all_ended = shared.places.taken() == 0;
         shared.has_ended.store(true, Relaxed);
+        // So that the log and the metrics are told of what was cut off.
+        shared.places.clear();
         shared.ready.interrupt();
         shared.sweep.notify();
         all_ended

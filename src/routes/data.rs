@@ -18,6 +18,8 @@ use crate::server::service::{Call, Step, Waker};
 /// Documents in a page unless the client says otherwise, and at most.
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
+/// Documents up to so many bytes are stored although memory is short.
+const SMALL_INSERT: usize = 1024;
 /// Errors that one answer lists at most.
 const MAX_ERRORS: usize = 1000;
 
@@ -84,7 +86,7 @@ impl App {
         let begin = move || -> Box<dyn Call> {
             Box::new(StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, format, done)), 0, then))
         };
-        Step::Call { begin: Box::new(begin), is_large: true }
+        Step::Call { begin: Box::new(begin), held: 0, needs_memory: true }
     }
 
     /// `GET /data/<id>`
@@ -103,7 +105,7 @@ impl App {
         let begin = move || -> Box<dyn Call> {
             Box::new(StoreCall::new(Reply::ask(&waker, |done| db.get(id, format, done)), 0, then))
         };
-        Ok(Step::Call { begin: Box::new(begin), is_large: false })
+        Ok(Step::Call { begin: Box::new(begin), held: 0, needs_memory: false })
     }
 
     /// `POST /data`
@@ -166,7 +168,7 @@ fn store_documents(db: Arc<Db>, documents: Documents, waker: Waker) -> Step {
         Documents::Many(documents) => (documents, false),
     };
     let mut ids: Vec<DocumentId> = documents.iter().map(Document::id).collect();
-    let held = documents.iter().map(|document| document.raw().as_bytes().len()).sum();
+    let held: usize = documents.iter().map(|document| document.raw().as_bytes().len()).sum();
     let then = move |answers: Vec<Outcome>| {
         for (id, answer) in ids.iter_mut().zip(&answers) {
             if let Ok(Stored::Under(new_id)) = answer {
@@ -178,7 +180,7 @@ fn store_documents(db: Arc<Db>, documents: Documents, waker: Waker) -> Step {
     let begin = move || -> Box<dyn Call> {
         Box::new(StoreCall::new(Reply::ask(&waker, |done| db.insert(documents, done)), held, then))
     };
-    Step::Call { begin: Box::new(begin), is_large: false }
+    Step::Call { begin: Box::new(begin), held, needs_memory: held > SMALL_INSERT }
 }
 
 /// What to say of documents that were to be stored.

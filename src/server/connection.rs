@@ -41,6 +41,8 @@ use head::ReadingHead;
 pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);
 /// How long after that its answer may take, where it is on its way from one thread to another.
 const GIVE_UP_WITHIN: Duration = Duration::from_millis(500);
+/// What is received of a client although memory is short, in bytes: small bodies never wait for it.
+const SMALL_BODY: usize = 4 * 1024;
 /// How long a closing connection takes in what the client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the store has for a request once its body is there. The answer is out within 5 s; the rest is for its way.
@@ -131,7 +133,7 @@ enum State {
 
 /// A call to the store that has not begun, or is on its way.
 enum Asking {
-    Before { begin: Box<Begin>, is_large: bool, until: Instant },
+    Before { begin: Box<Begin>, held: usize, needs_memory: bool, until: Instant },
     Underway { call: Box<dyn Call>, until: Instant },
 }
 
@@ -143,6 +145,8 @@ struct Answering {
     rest: Option<BodyReader>,
     /// The connection can carry another request.
     goes_on: bool,
+    /// The next piece had to be waited for.
+    was_paused: bool,
     /// The answer ends where the connection does (HTTP/1.0), so that one which is broken off must not end in good order.
     streams_until_close: bool,
 }
@@ -209,6 +213,7 @@ impl Connection {
         self.input.held()
             + match &self.state {
                 State::Body(_, receiving) => receiving.held(),
+                State::Store(_, _, Asking::Before { held, .. }) => *held,
                 State::Store(_, _, Asking::Underway { call, .. }) => call.held(),
                 State::Answer(answering) => answering.output.held(),
                 _ => 0,
@@ -227,8 +232,9 @@ impl Connection {
         self.moved
     }
 
-    fn receive(&mut self, socket: &mut dyn Transport) -> io::Result<usize> {
-        let count = self.input.receive(socket)?;
+    /// Receives until at most `most` bytes are here.
+    fn receive(&mut self, most: usize, socket: &mut dyn Transport) -> io::Result<usize> {
+        let count = self.input.receive(most, socket)?;
         self.moved += count as u64;
         Ok(count)
     }
@@ -255,9 +261,9 @@ impl Connection {
                 let receiving = Receiving::import(import, rest, exchange.expects_continue(), turn);
                 self.go_on_in(State::Body(exchange, receiving))
             }
-            Step::Call { begin, is_large } => {
+            Step::Call { begin, held, needs_memory } => {
                 let until = turn.now + ANSWER_WITHIN;
-                let asking = Asking::Before { begin, is_large, until };
+                let asking = Asking::Before { begin, held, needs_memory, until };
                 self.go_on_in(State::Store(exchange, rest, asking))
             }
         }
@@ -265,8 +271,10 @@ impl Connection {
 
     fn ask_store(&mut self, exchange: Box<InFlight>, rest: BodyReader, asking: Asking, turn: &Turn) -> Flow {
         match asking {
-            Asking::Before { begin, is_large: true, until } if turn.is_memory_short && turn.now < until => {
-                let asking = Asking::Before { begin, is_large: true, until };
+            Asking::Before { needs_memory: true, until, .. } if turn.is_memory_short && turn.now >= until => {
+                self.answer(short_of_memory(), exchange, rest, turn)
+            }
+            Asking::Before { needs_memory: true, until, .. } if turn.is_memory_short => {
                 self.park_in(State::Store(exchange, rest, asking), Wait::Memory(until))
             }
             Asking::Before { begin, until, .. } => match protect(begin) {
@@ -324,7 +332,7 @@ impl Connection {
         };
         let output = Output::new(response, &delivery);
         let pace = Pace::new(turn.timeouts.send, turn.now);
-        let answering = Answering { exchange, output, pace, rest, goes_on, streams_until_close };
+        let answering = Answering { exchange, output, pace, rest, goes_on, was_paused: false, streams_until_close };
         self.go_on_in(State::Answer(Box::new(answering)))
     }
 
@@ -340,7 +348,7 @@ impl Connection {
             socket.reset_at_end(true);
         }
         loop {
-            let Answering { output, pace, .. } = &mut *answering;
+            let Answering { output, pace, was_paused, .. } = &mut *answering;
             match output.next() {
                 Next::Done => break,
                 Next::Broken => return self.break_off(*answering),
@@ -353,7 +361,7 @@ impl Connection {
                     return self.park_in(State::Answer(answering), Wait::Store(until + GIVE_UP_WITHIN));
                 }
                 Next::Wait(until) => {
-                    pace.restart(turn.now);
+                    answering.was_paused = true;
                     return self.park_in(State::Answer(answering), Wait::Store(until));
                 }
                 Next::Send(..) if sent_now >= MAX_SENT_AT_ONCE => {
@@ -361,6 +369,9 @@ impl Connection {
                 }
                 Next::Send(bytes, more) => match socket.send(bytes, more) {
                     Ok(count) => {
+                        if std::mem::take(was_paused) {
+                            pace.restart(turn.now);
+                        }
                         sent_now += count;
                         self.moved += count as u64;
                         output.advance(count);
@@ -435,7 +446,7 @@ impl Connection {
     fn linger(&mut self, until: Instant, socket: &mut dyn Transport, turn: &Turn) -> Flow {
         self.input.consume(self.input.unread().len());
         let is_unwanted = turn.end_if_idle && turn.now + LINGER >= until + SHORT_IDLE;
-        match self.receive(socket) {
+        match self.receive(MAX_TAKEN_AT_ONCE, socket) {
             Ok(0) => self.park_in(State::Closed, Wait::Nothing),
             Ok(count) if turn.now < until => {
                 // The time is that of the turn: whoever sends without a pause would otherwise never see it end.
@@ -457,6 +468,12 @@ impl Connection {
 /// Runs code of the service. A panic has been logged by the hook and costs this request only.
 pub(super) fn protect<T>(action: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(action)).ok()
+}
+
+/// To a request for which there was no memory in time.
+fn short_of_memory() -> Response {
+    let detail = "The server is short of memory, and nothing was done. Send it again later.";
+    Problem::new(503, detail).with_header("Retry-After", "1").into()
 }
 
 /// After a panic.

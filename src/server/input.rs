@@ -41,13 +41,15 @@ impl Input {
         self.unread.start += count;
     }
 
-    /// Receives what has arrived, as far as there is room; 0 is the end of what the client sends.
-    pub(super) fn receive(&mut self, socket: &mut dyn Transport) -> io::Result<usize> {
+    /// Receives what has arrived, until at most `most` bytes are here; 0 is the end of what the client sends.
+    pub(super) fn receive(&mut self, most: usize, socket: &mut dyn Transport) -> io::Result<usize> {
         if self.unread.start > 0 {
             self.bytes.copy_within(self.unread.clone(), 0);
             self.unread = 0..self.unread.len();
         }
-        let count = socket.receive(&mut self.bytes[self.unread.end..])?;
+        // Always room for one byte, since no byte is the end.
+        let end = most.max(self.unread.end + 1).min(self.bytes.len());
+        let count = socket.receive(&mut self.bytes[self.unread.end..end])?;
         self.unread.end += count;
         Ok(count)
     }

@@ -43,6 +43,7 @@ pub(super) struct Notes {
     pub(super) held: usize,
     /// Since when it has held any.
     pub(super) held_since: Instant,
+    pub(super) parked: Instant,
     /// Bytes in both directions, and how many they were at the last two looks of the sweep.
     pub(super) moved: u64,
     pub(super) moved_before: [u64; 2],
@@ -127,6 +128,14 @@ impl Places {
         }
     }
 
+    /// Ends every connection that nobody drives.
+    pub(super) fn clear(&self) {
+        for place in &self.places {
+            let occupant = std::mem::replace(&mut lock(place).occupant, Occupant::None);
+            drop(occupant);
+        }
+    }
+
     /// Looks at every place that is taken.
     pub(super) fn for_each(&self, mut look: impl FnMut(Token, &mut Place)) {
         for (number, place) in self.places.iter().enumerate() {
@@ -144,6 +153,7 @@ impl Notes {
         Self {
             held: 0,
             held_since: now,
+            parked: now,
             moved: 0,
             moved_before: [0; 2],
             idle_since: None,

@@ -29,8 +29,9 @@ pub(crate) enum Step {
     Collect { limit: usize, then: Box<Then> },
     /// The body is to be taken piece by piece.
     Import(Box<dyn Import>),
-    /// The store is to be asked; where `is_large`, once memory allows.
-    Call { begin: Box<Begin>, is_large: bool },
+    /// The store is to be asked; where that `needs_memory`, once there is some. `held` are the bytes of documents that wait
+    /// until then.
+    Call { begin: Box<Begin>, held: usize, needs_memory: bool },
 }
 
 /// Begins a call to the store.

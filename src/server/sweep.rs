@@ -51,6 +51,8 @@ struct Holder {
     /// What it moved lately.
     progress: u64,
     waits_for_memory: bool,
+    /// Since when it has waited.
+    parked: Instant,
 }
 
 impl Shared {
@@ -106,7 +108,9 @@ impl Shared {
                 }
             } else if is_short && notes.held > 0 && !matches!(wait, Wait::Store(_)) {
                 let waits_for_memory = matches!(wait, Wait::Memory(_));
-                holders.push(Holder { token, held: notes.held, progress: progress(notes, now), waits_for_memory });
+                let progress = progress(notes, now);
+                let (held, parked) = (notes.held, notes.parked);
+                holders.push(Holder { token, held, progress, waits_for_memory, parked });
             }
             if notes_progress {
                 notes.moved_before = [notes.moved, notes.moved_before[0]];
@@ -130,13 +134,15 @@ impl Shared {
         }
     }
 
-    /// Takes memory from those that hold the most for the least progress; one look picks all of them. Where nobody holds it
-    /// for nothing, the one that has waited for more the longest goes on, so that not all wait for each other.
+    /// Takes memory from those that hold the most for the least progress; one look picks all of them. Where that is not
+    /// enough by far, those go that have waited for more the longest. Where nobody holds it for nothing, the one that has
+    /// waited the longest goes on, so that not all wait for each other.
     fn relieve(&self, mut holders: Vec<Holder>, one_is_exempt: bool) {
         let mut shortage = self.memory.shortage();
         holders.sort_unstable_by_key(|holder| {
             (holder.waits_for_memory, std::cmp::Reverse(holder.held as u64 / (holder.progress + 1)))
         });
+        let mut excess = self.memory.excess();
         let mut evicted = 0;
         for holder in &holders {
             let is_stalled = holder.progress.saturating_mul(PERIODS_FOR_ALL) < holder.held as u64;
@@ -144,6 +150,17 @@ impl Shared {
                 break;
             }
             shortage = shortage.saturating_sub(holder.held);
+            excess = excess.saturating_sub(holder.held);
+            evicted += 1;
+            self.queue(holder.token, |notes| notes.evict = true);
+        }
+        holders.retain(|holder| holder.waits_for_memory);
+        holders.sort_unstable_by_key(|holder| holder.parked);
+        for holder in &holders {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(holder.held);
             evicted += 1;
             self.queue(holder.token, |notes| notes.evict = true);
         }

@@ -137,6 +137,7 @@ impl Shared {
         notes.held = held + seat.connection.share();
         // For one body, and only as long as it is coming.
         notes.is_exempt &= held > 0 && seat.connection.is_in_body();
+        notes.parked = now;
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
         let was_woken = matches!(occupant, Occupant::Driven { woken: true });

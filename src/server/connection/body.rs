@@ -2,7 +2,9 @@
 
 use std::io::ErrorKind;
 
-use super::{Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, State, Transport, Turn, Wait, failed, protect};
+use super::{
+    Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, SMALL_BODY, State, Transport, Turn, Wait, failed, protect,
+};
 use crate::http::body::{BodyError, BodyReader};
 use crate::server::exchange::InFlight;
 use crate::server::pace::Pace;
@@ -11,8 +13,6 @@ use crate::server::service::{Import, ImportState, Step, Then};
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A body longer than this is long work, and waits where memory is short; in bytes.
 const LARGE_BODY: usize = 64 * 1024;
-/// What a body may bring although memory is short, in bytes: small ones never wait for it.
-const SMALL_BODY: usize = 16 * 1024;
 
 pub(super) struct Receiving {
     body: BodyReader,
@@ -22,6 +22,8 @@ pub(super) struct Receiving {
     interim: &'static [u8],
     /// The body has ended before its end.
     is_broken: bool,
+    /// The server has stopped reading it for a while.
+    was_paused: bool,
 }
 
 enum Sink {
@@ -46,7 +48,7 @@ impl Receiving {
 
     fn new(sink: Sink, body: BodyReader, expects_continue: bool, turn: &Turn) -> Self {
         let interim = if expects_continue && !body.is_complete() { CONTINUE } else { b"" };
-        Self { body, sink, pace: Pace::new(turn.timeouts.body, turn.now), interim, is_broken: false }
+        Self { body, sink, pace: Pace::new(turn.timeouts.body, turn.now), interim, is_broken: false, was_paused: false }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -121,7 +123,7 @@ impl Connection {
                     return self.park_in(State::Body(exchange, receiving), Wait::LongTurn);
                 }
                 Some(ImportState::Store { until }) if turn.now < until + GIVE_UP_WITHIN => {
-                    receiving.pace.restart(turn.now);
+                    receiving.was_paused = true;
                     let until = if turn.now < until { until } else { until + GIVE_UP_WITHIN };
                     return self.park_in(State::Body(exchange, receiving), Wait::Store(until));
                 }
@@ -191,12 +193,18 @@ impl Connection {
         if turn.end_bodies {
             return self.break_body(BodyError::Stopped, exchange, receiving, turn);
         }
-        if turn.is_memory_short && receiving.length() > SMALL_BODY {
+        if receiving.was_paused {
+            // What the server was to blame for does not count against the client.
+            receiving.was_paused = false;
             receiving.pace.restart(turn.now);
+        }
+        if turn.is_memory_short && receiving.length() >= SMALL_BODY {
+            receiving.was_paused = true;
             let until = receiving.pace.deadline();
             return self.park_in(State::Body(exchange, receiving), Wait::Memory(until));
         }
-        match self.receive(socket) {
+        let most = if turn.is_memory_short { SMALL_BODY } else { MAX_TAKEN_AT_ONCE };
+        match self.receive(most, socket) {
             Ok(0) => self.break_body(BodyError::Cut, exchange, receiving, turn),
             Ok(count) => {
                 receiving.pace.moved(count, turn.now);

@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use super::{Connection, Flow, SHORT_IDLE, State, Transport, Turn, Wait, failed, protect};
+use super::{
+    Connection, Flow, MAX_TAKEN_AT_ONCE, SHORT_IDLE, SMALL_BODY, State, Transport, Turn, Wait, failed, protect,
+};
 use crate::http::body::{BodyError, BodyReader};
 use crate::http::head::{self, Head, MAX_HEAD};
 use crate::response::Problem;
@@ -64,7 +66,9 @@ impl Connection {
     fn receive_head(&mut self, mut head: ReadingHead, socket: &mut dyn Transport, turn: &Turn) -> Flow {
         let was_idle = self.is_idle();
         let until = head.since + if was_idle { turn.timeouts.idle } else { turn.timeouts.head };
-        match self.receive(socket) {
+        // A client that sends ahead, or a body before anybody asked for it, waits in its own memory.
+        let most = if turn.is_memory_short { SMALL_BODY } else { MAX_HEAD };
+        match self.receive(most, socket) {
             Ok(0) if was_idle => self.park_in(State::Closed, Wait::Nothing),
             Ok(0) => {
                 let detail = "The connection was closed in the middle of the request's head.";
@@ -139,7 +143,7 @@ impl Connection {
                 Err(_) => self.close(socket, turn),
             };
         }
-        match self.receive(socket) {
+        match self.receive(MAX_TAKEN_AT_ONCE, socket) {
             Ok(0) => self.park_in(State::Closed, Wait::Nothing),
             Ok(count) => {
                 pace.moved(count, turn.now);

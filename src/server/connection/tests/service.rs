@@ -158,12 +158,12 @@ fn echo(body: &[u8]) -> Step {
     respond(201, &format!("{}:{}\n", body.len(), String::from_utf8_lossy(body)))
 }
 
-fn call(store: Arc<Store>, waker: Waker, is_large: bool, then: impl FnOnce() -> Step + Send + 'static) -> Step {
+fn call(store: Arc<Store>, waker: Waker, needs_memory: bool, then: impl FnOnce() -> Step + Send + 'static) -> Step {
     let begin: Box<Begin> = Box::new(move || {
         let (reply, _) = store.ask(&waker);
         Box::new(Called { store, reply, then: Some(Box::new(then)) })
     });
-    Step::Call { begin, is_large }
+    Step::Call { begin, held: 0, needs_memory }
 }
 
 struct Called {
