@@ -24,6 +24,7 @@ const BAD: &[(&str, &[&str], &str)] = &[
     ("PORT", &["65536", "-1", "http", "80 ", "8080tcp"], A_PORT),
     ("OPS_PORT", &["65536", "-1", "http"], A_PORT),
     ("MAX_CONNECTIONS", &["0", "-1", "many", "100001", "1e3", "5.0"], "a number from 1 to 100000"),
+    ("MAX_CONNECTION_AGE", &["0", "-1s", "1d", "25000min"], A_TIME),
     ("MAX_BODY", &["0", "1023", "17MiB", "1MB", "1GiB", "-1", "big", "1.5MiB", "99999999999999999999"], A_SIZE),
     (
         "HEAD_TIMEOUT",

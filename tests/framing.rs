@@ -144,7 +144,8 @@ fn a_chunked_body_that_is_not_one_is_refused_and_nothing_of_it_is_stored() {
         ("more data than the size says", "2\r\n{} \r\n0\r\n\r\n"),
         ("no CRLF behind the data", "2\r\n{}0\r\n\r\n"),
         ("LF behind the data", "2\r\n{}\n0\r\n\r\n"),
-        ("trailers", "2\r\n{}\r\n0\r\nX: y\r\n\r\n"),
+        ("a control character in a trailer", "2\r\n{}\r\n0\r\nX: \u{1}\r\n\r\n"),
+        ("a folded trailer", "2\r\n{}\r\n0\r\n X: y\r\n\r\n"),
         ("an end with LF", "2\r\n{}\r\n0\r\n\n"),
     ] {
         let head =
@@ -155,6 +156,17 @@ fn a_chunked_body_that_is_not_one_is_refused_and_nothing_of_it_is_stored() {
         assert_eq!(answers[0].header("connection"), Some("close"), "{what}");
     }
     expect_unharmed(&server);
+}
+
+#[test]
+fn trailers_are_read_and_dropped() {
+    let server = start();
+    let head =
+        "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let message = format!("{head}2\r\n{{}}\r\n0\r\nX: y\r\nContent-Length: 5\r\n\r\n{SMUGGLED}");
+    assert_eq!(statuses(&server.exchange(message.as_bytes())), [201, 200]);
+    let endless = format!("{head}0\r\n{}", "X: y\r\n".repeat(2000));
+    assert_eq!(statuses(&server.exchange(endless.as_bytes())), [400]);
 }
 
 #[test]

@@ -339,37 +339,6 @@ fn a_server_with_few_descriptors_goes_on_when_clients_want_more() {
 }
 
 #[test]
-fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
-    let server = Server::start(&[("MAX_BODY", "100KiB")]);
-    let body = format!("{{\"x\":\"{}\"}}", "x".repeat(100 * 1024 - 8));
-    let head = format!("{POST}Content-Length: {}\r\n\r\n", body.len());
-    let (start, end) = body.split_at(1000);
-    let mut large: Vec<Connection> = (0..16).map(|_| begin(&server, format!("{head}{start}").as_bytes())).collect();
-    wait_for_gauge(&server, "two_tier_requests_in_flight", 16);
-
-    // One that waits too long, one that waits until there is room, in that order.
-    let impatient = begin(&server, head.as_bytes());
-    let refused = expect_last(impatient, 503);
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert!(refused.problem(503).contains("large bodies"), "{}", refused.text());
-    assert_eq!(server.post("{}").status, 201);
-
-    let mut chunked =
-        begin(&server, format!("{POST}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n").as_bytes());
-    wait_for_gauge(&server, "two_tier_requests_in_flight", 17);
-    large[0].send(end.as_bytes());
-    assert_eq!(large[0].read_answer().unwrap().status, 201);
-    assert_eq!(chunked.read_answer().unwrap().status, 201);
-    // A client that goes away gives its share back.
-    large[0].send(format!("{head}{start}").as_bytes());
-    wait_for_gauge(&server, "two_tier_requests_in_flight", 16);
-    let mut waiting = begin(&server, format!("{head}{body}").as_bytes());
-    wait_for_gauge(&server, "two_tier_requests_in_flight", 17);
-    large.pop();
-    assert_eq!(waiting.read_answer().unwrap().status, 201);
-}
-
-#[test]
 fn the_memory_of_large_bodies_is_given_back() {
     let server = Server::start(&[("MAX_BODY", "16MiB")]);
     let body = format!("{{\"x\":\"{}\"}}", "x".repeat(10_000_000));

@@ -1,0 +1,169 @@
+//! Many connections at once, most of them slow or idle: what they cost those that are neither.
+
+mod support;
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Answer, Connection, Server, wait_for};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+const POST: &str = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
+/// Far more than an answer takes on a machine that has other things to do as well, and far less than any time-out.
+const SOON: Duration = Duration::from_secs(2);
+
+/// So many connections that have each sent this much.
+fn open(server: &Server, count: usize, bytes: &[u8]) -> Vec<Connection> {
+    let begin = |_| {
+        let mut connection = Connection::open(server.address);
+        connection.send(bytes);
+        connection
+    };
+    (0..count).map(begin).collect()
+}
+
+#[track_caller]
+fn answered_soon(request: impl FnOnce() -> Answer) -> Answer {
+    let since = Instant::now();
+    let answer = request();
+    assert!(since.elapsed() < SOON, "took {:?}", since.elapsed());
+    answer
+}
+
+/// The first bytes of a JSON body of 1 MB that never ends.
+fn stalled_body(length: usize) -> Vec<u8> {
+    [format!("{POST}Content-Length: 1000000\r\n\r\n[\"").as_bytes(), "x".repeat(length).as_bytes()].concat()
+}
+
+#[test]
+fn slow_connections_keep_nobody_waiting() {
+    let half_a_line = format!(
+        "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\nContent-Length: 1000000\r\n\r\n{}",
+        "x".repeat(1000)
+    );
+    let half_a_chunk = format!("{POST}Transfer-Encoding: chunked\r\n\r\n3e8\r\n[");
+    let kinds: [&[u8]; 6] =
+        [b"", GET, b"GET / HTTP/1.1\r\nX: ", &stalled_body(1000), half_a_chunk.as_bytes(), half_a_line.as_bytes()];
+    let server = Server::start(&[]);
+    let slow: Vec<Vec<Connection>> = kinds.iter().map(|bytes| open(&server, 100, bytes)).collect();
+    wait_for("the connections", || (connections(&server) == 600).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(answered_soon(|| server.get("/")).status, 200);
+        assert_eq!(answered_soon(|| server.post("{}")).status, 201);
+    }
+    drop(slow);
+    wait_for("the end of the connections", || (connections(&server) == 0).then_some(()));
+}
+
+fn connections(server: &Server) -> u64 {
+    let page = server.ops("/metrics").text();
+    let line = page.lines().find_map(|line| line.strip_prefix("two_tier_connections "));
+    line.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
+}
+
+#[test]
+fn stalled_bodies_leave_room_for_others() {
+    let server = Server::start(&[]);
+    let before = server.resident_kib();
+    // Twice what all bodies together may hold.
+    let mut stalled = open(&server, 100, &stalled_body(700_000));
+    let large = |length: usize| format!("{{\"text\":\"{}\"}}", "x".repeat(length));
+    for body in [large(17_000), large(900_000)] {
+        let answer = wait_for("room", || Some(server.post(&body)).filter(|answer| answer.status != 503));
+        assert_eq!(answer.status, 201);
+    }
+    let two_bytes = format!("{POST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+    let answer = answered_soon(|| server.exchange(two_bytes.as_bytes()).remove(0));
+    assert_eq!(answer.status, 201);
+    assert!(server.resident_kib() < before + 64 * 1024, "from {before} KiB to {} KiB", server.resident_kib());
+    // Those that had to give way are told so.
+    let evicted = stalled.iter_mut().find_map(|connection| {
+        connection.stream().set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        connection.read_answer()
+    });
+    let evicted = evicted.expect("an answer to one of them");
+    assert!(evicted.problem(503).contains("memory"), "{}", evicted.text());
+    assert_eq!(evicted.header("retry-after"), Some("1"));
+    assert_eq!(server.export().lines().count(), 3);
+    server.expect_no_panic();
+}
+
+#[test]
+fn pages_that_nobody_reads_leave_room_for_others() {
+    let server = Server::start(&[("LOG", "off")]);
+    let line = format!("{{\"text\":\"{}\"}}\n", "x".repeat(40_000));
+    assert_eq!(server.import(&line.repeat(110)).status, 201);
+    let before = server.resident_kib();
+    let mut unread = Vec::new();
+    // Each asks for another version of the page, so that they do not share one.
+    for _ in 0..30 {
+        unread.extend(open(&server, 1, b"GET /data HTTP/1.1\r\nHost: test\r\n\r\n"));
+        wait_for("a version of its own", || (server.post("{\"_id\":{\"$minKey\":1}}").status != 503).then_some(()));
+    }
+    let page = wait_for("a page", || Some(server.get("/data?limit=1000")).filter(|answer| answer.status == 200));
+    assert!(page.body.len() > 1_000_000);
+    assert!(server.resident_kib() < before + 96 * 1024, "from {before} KiB to {} KiB", server.resident_kib());
+}
+
+#[test]
+fn old_connection_ends_with_its_next_answer() {
+    let server = Server::start(&[("MAX_CONNECTION_AGE", "1s")]);
+    let mut connection = Connection::open(server.address);
+    let since = Instant::now();
+    let mut answers = 0;
+    loop {
+        let answer = connection.request("GET", "/", &[], b"");
+        assert_eq!(answer.status, 200);
+        answers += 1;
+        if answer.header("connection") == Some("close") {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "it goes on");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(answers > 5 && since.elapsed() >= Duration::from_millis(900), "{answers} in {:?}", since.elapsed());
+    assert_eq!(connection.read_to_end(), b"");
+}
+
+#[test]
+fn interim_answer_has_no_headers() {
+    let server = Server::start(&[]);
+    let mut connection = Connection::open(server.address);
+    connection.send(format!("{POST}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n").as_bytes());
+    let interim = connection.read_answer().unwrap();
+    assert_eq!((interim.status, interim.headers), (100, Vec::new()));
+    connection.send(b"{}");
+    assert_eq!(connection.read_answer().unwrap().status, 201);
+}
+
+#[test]
+fn chunk_beyond_max_body_is_refused_at_once() {
+    let server = Server::start(&[("MAX_BODY", "64KiB")]);
+    let mut connection = Connection::open(server.address);
+    // Not one byte of the chunk is sent.
+    connection.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n10001\r\n").as_bytes());
+    answered_soon(|| connection.read_answer().unwrap()).problem(413);
+}
+
+#[test]
+fn request_that_is_followed_by_an_end_is_answered() {
+    let server = Server::start(&[]);
+    let mut connection = Connection::open(server.address);
+    connection.send(format!("{POST}Content-Length: 2\r\n\r\n{{}}").as_bytes());
+    connection.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(connection.read_answer().unwrap().status, 201);
+    assert_eq!(connection.read_to_end(), b"");
+}
+
+#[test]
+fn pipelined_requests_are_all_answered() {
+    let server = Server::start(&[]);
+    let mut connection = Connection::open(server.address);
+    let mut sender = connection.stream().try_clone().unwrap();
+    let sending = thread::spawn(move || sender.write_all(&GET.repeat(5000)).unwrap());
+    for _ in 0..5000 {
+        assert_eq!(connection.read_answer().expect("an answer").status, 200);
+    }
+    sending.join().unwrap();
+}
