@@ -162,7 +162,7 @@ fn connections_that_exist_go_on_until_new_password_is_there() {
         for number in 0..8 {
             let server = &tier.server;
             scope.spawn(move || {
-                for turn in 0..40 {
+                for turn in 0..20 {
                     let id = format!("{number}-{turn}");
                     let answer = server.post(&format!("{{\"_id\":\"{id}\"}}"));
                     assert_eq!(answer.status, 201, "{}", answer.text());

@@ -8,6 +8,7 @@
 mod two_tier {
     pub(crate) mod document;
     pub(crate) mod json;
+    pub(crate) mod object_id;
 }
 #[path = "support/memory.rs"]
 mod memory;
@@ -21,6 +22,7 @@ use libfuzzer_sys::fuzz_target;
 use memory::bounded;
 use two_tier::document::{self, Document, DocumentId};
 use two_tier::json::{self, Documents};
+use two_tier::object_id;
 
 /// The most heap for a byte of JSON that is read: an array of the shortest documents comes nearest, with 37.
 const READ_FACTOR: usize = 40;
