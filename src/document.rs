@@ -1,6 +1,6 @@
 //! A document and its `_id`, held as raw BSON: what travels between the routes and the stores.
 //!
-//! May touch: `bson` and `object_id`. Knows neither JSON nor HTTP nor a store.
+//! May touch: `bson` only. Knows neither JSON nor HTTP nor a store.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,8 +9,6 @@ use bson::oid::ObjectId;
 use bson::raw::{RawElement, cstr};
 use bson::spec::ElementType;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
-
-use crate::object_id;
 
 /// The `_id` of a document: one BSON value that MongoDB takes as an `_id`. Two are equal if they are the same BSON, byte by
 /// byte.
@@ -100,20 +98,21 @@ impl Document {
         self.id_is_generated
     }
 
-    /// Gives it an `_id` that nobody can have guessed, and returns that; only where it has a generated one.
-    pub(crate) fn renew_id(&mut self) -> Option<ObjectId> {
-        let RawBsonRef::ObjectId(taken) = self.id().as_raw() else {
-            return None;
-        };
-        if !self.id_is_generated {
-            return None;
+    /// The `_id`, where it was generated.
+    pub(crate) fn generated_id(&self) -> Option<ObjectId> {
+        match self.id().as_raw() {
+            RawBsonRef::ObjectId(id) if self.id_is_generated => Some(id),
+            _ => None,
         }
-        object_id::redraw(taken);
-        let id = object_id::generate();
-        let mut bytes = std::mem::take(&mut self.raw).into_bytes();
+    }
+
+    /// The same document under another generated `_id`; none if it has one of the client's.
+    pub(crate) fn with_generated_id(&self, id: ObjectId) -> Option<Self> {
+        self.generated_id()?;
+        let mut bytes = self.raw.as_bytes().to_vec();
         bytes[ID_VALUE..ID_VALUE + id.bytes().len()].copy_from_slice(&id.bytes());
-        self.raw = RawDocumentBuf::from_bytes(bytes).ok()?;
-        Some(id)
+        let raw = RawDocumentBuf::from_bytes(bytes).ok()?;
+        Some(Self { raw, id_is_generated: true })
     }
 
     pub(crate) fn raw(&self) -> &RawDocumentBuf {
@@ -222,15 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn renewed_id_is_all_that_changes() {
-        let taken = object_id::generate();
-        let mut document = Document::new(rawdoc! { "_id": taken, "a": { "b": [1, "c"] } }, true).unwrap();
-        let id = document.renew_id().unwrap();
-        assert_ne!(id, taken);
-        assert_eq!(document.raw(), &rawdoc! { "_id": id, "a": { "b": [1, "c"] } });
-        let mut own = Document::new(rawdoc! { "_id": taken }, false).unwrap();
-        assert_eq!(own.renew_id(), None);
-        assert_eq!(own.id(), taken.into());
+    fn generated_id_is_all_that_is_replaced() {
+        let (taken, id) = (ObjectId::from_bytes([1; 12]), ObjectId::from_bytes([2; 12]));
+        let document = Document::new(rawdoc! { "_id": taken, "a": { "b": [1, "c"] } }, true).unwrap();
+        let renewed = document.with_generated_id(id).unwrap();
+        assert_eq!(renewed.raw(), &rawdoc! { "_id": id, "a": { "b": [1, "c"] } });
+        assert_eq!(renewed.generated_id(), Some(id));
+        let own = Document::new(rawdoc! { "_id": taken }, false).unwrap();
+        assert_eq!(own.with_generated_id(id), None);
     }
 
     #[test]

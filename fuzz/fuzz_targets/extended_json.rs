@@ -8,6 +8,7 @@
 mod two_tier {
     pub(crate) mod document;
     pub(crate) mod json;
+    pub(crate) mod object_id;
     pub(crate) mod percent;
 }
 #[path = "support/memory.rs"]
@@ -22,6 +23,7 @@ use libfuzzer_sys::fuzz_target;
 use memory::bounded;
 use two_tier::document::{self, Document, DocumentId};
 use two_tier::json::{self, Documents, Format};
+use two_tier::object_id;
 use two_tier::percent;
 
 /// The most heap for a byte of JSON that is read: an array of the shortest documents comes nearest, with 37.

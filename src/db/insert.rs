@@ -1,9 +1,8 @@
 //! Stores documents. One whose generated `_id` another document has gets a new one: the client never chose it.
 
-use bson::oid::ObjectId;
-
 use super::{Answers, Refusal, Store, StoreError, Stored};
 use crate::document::Document;
+use crate::object_id;
 
 /// New `_id`s for one document at most. Each comes from fresh random bytes, so not even the second is ever needed.
 const MAX_NEW_IDS: usize = 3;
@@ -17,12 +16,15 @@ pub(super) fn insert(store: &dyn Store, mut documents: Vec<Document>) -> Answers
         if again.is_empty() {
             return Ok(answers);
         }
-        let new_ids: Vec<(usize, ObjectId)> =
-            again.into_iter().filter_map(|index| Some((index, documents[index].renew_id()?))).collect();
-        let renewed: Vec<Document> = new_ids.iter().map(|(index, _)| documents[*index].clone()).collect();
+        let mut renewed = Vec::with_capacity(again.len());
+        for &index in &again {
+            documents[index] = renew(&documents[index]);
+            renewed.push(documents[index].clone());
+        }
         let outcomes = store.insert(&renewed).unwrap_or_else(|error| vec![Err(Refusal::Failed(error)); renewed.len()]);
-        for ((index, id), outcome) in new_ids.into_iter().zip(outcomes) {
-            answers[index] = outcome.map(|()| Stored::Under(id));
+        for (index, outcome) in again.into_iter().zip(outcomes) {
+            let stored = documents[index].generated_id().map_or(Stored::AsGiven, Stored::Under);
+            answers[index] = outcome.map(|()| stored);
         }
     }
     for index in with_taken_id(&documents, &answers) {
@@ -30,6 +32,12 @@ pub(super) fn insert(store: &dyn Store, mut documents: Vec<Document>) -> Answers
         answers[index] = Err(Refusal::Failed(StoreError::Unavailable(text.into())));
     }
     Ok(answers)
+}
+
+/// Under an `_id` that nobody can have guessed.
+fn renew(document: &Document) -> Document {
+    document.generated_id().inspect(|taken| object_id::redraw(*taken));
+    document.with_generated_id(object_id::generate()).unwrap_or_else(|| document.clone())
 }
 
 fn with_taken_id(documents: &[Document], answers: &[Result<Stored, Refusal>]) -> Vec<usize> {
@@ -48,7 +56,6 @@ mod tests {
     use super::*;
     use crate::db::{Batch, PageQuery};
     use crate::document::DocumentId;
-    use crate::object_id;
 
     /// Holds `_id`s in memory, and refuses as many inserts as it is told to.
     #[derive(Default)]

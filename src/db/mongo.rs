@@ -6,6 +6,7 @@
 
 mod attempts;
 mod brackets;
+mod clashing_index;
 mod client;
 mod failure;
 mod find;

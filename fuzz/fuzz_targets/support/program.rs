@@ -12,6 +12,7 @@ pub mod modules {
     pub(crate) mod json;
     pub(crate) mod log;
     pub(crate) mod metrics;
+    pub(crate) mod object_id;
     pub(crate) mod percent;
     pub(crate) mod queue;
     pub(crate) mod request_id;

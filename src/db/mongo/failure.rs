@@ -57,45 +57,6 @@ pub(super) struct Failure {
     passwords: RwLock<Vec<String>>,
 }
 
-/// The index that a duplicate key error is about.
-pub(super) enum ClashingIndex {
-    Id,
-    Named(String),
-    /// The server does not say.
-    Unknown,
-}
-
-impl ClashingIndex {
-    /// Of the error's text, since the driver passes on no `keyPattern`: `E11000 duplicate key error collection:
-    /// NAMESPACE index: NAME dup key: { KEY }`. Only what stands where the name does counts; a key may be any text.
-    pub(super) fn of(message: &str, namespace: &str) -> Self {
-        let rest = message
-            .strip_prefix("E11000 duplicate key error collection: ")
-            .and_then(|rest| rest.strip_prefix(namespace))
-            .and_then(|rest| rest.strip_prefix(" index: "));
-        let name = rest.and_then(|rest| rest.split(" dup key: ").next());
-        // The index may have a collation, which stands between the two.
-        let name = name.map(|name| name.split(" collation: ").next().unwrap_or(name));
-        match name {
-            Some("_id_") => Self::Id,
-            Some(name) => Self::Named(name.to_owned()),
-            None => Self::Unknown,
-        }
-    }
-
-    pub(super) fn refusal(self) -> Refusal {
-        match self {
-            Self::Id => Refusal::Exists,
-            Self::Named(name) => Refusal::Conflict(format!(
-                "The unique index {name} of the collection forbids it: another document has the same key."
-            )),
-            Self::Unknown => Refusal::Conflict(
-                "A unique index of the collection forbids it: another document has the same key.".to_owned(),
-            ),
-        }
-    }
-}
-
 /// Whether an error says that the server does not let this user do it.
 pub(super) fn is_about_user(code: i32) -> bool {
     code == code::UNAUTHORIZED || code == code::AUTHENTICATION_FAILED

@@ -15,7 +15,8 @@ use mongodb::error::{ErrorKind, IndexedWriteError, Result as MongoResult};
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 
 use super::MongoStore;
-use super::failure::{ClashingIndex, code};
+use super::clashing_index::ClashingIndex;
+use super::failure::code;
 use crate::db::{Refusal, StoreError};
 use crate::document::{Document, DocumentId};
 
@@ -105,7 +106,7 @@ impl MongoStore {
         // What was sent once has met another document; of another index there is then nothing to find out.
         let may_be_itself = |duplicate: &Duplicate| attempts > 1 || !matches!(duplicate.index, ClashingIndex::Named(_));
         let ids = duplicates.iter().filter(|duplicate| may_be_itself(duplicate));
-        let ids: Vec<ObjectId> = ids.filter_map(|duplicate| object_id(&documents[duplicate.position])).collect();
+        let ids: Vec<ObjectId> = ids.filter_map(|duplicate| documents[duplicate.position].generated_id()).collect();
         let stored = match self.read_stored(ids) {
             Ok(stored) => stored,
             Err(error) => {
@@ -117,7 +118,7 @@ impl MongoStore {
             }
         };
         for Duplicate { position, index } in duplicates {
-            let found = object_id(&documents[position]).and_then(|id| stored.get(&id));
+            let found = documents[position].generated_id().and_then(|id| stored.get(&id));
             answers[position] = match (found, index) {
                 (Some(found), _) if found.as_bytes() == raw[position].as_bytes() => Ok(()),
                 (Some(_), _) => Err(Refusal::Exists),
@@ -172,13 +173,6 @@ impl MongoStore {
             Ok(stored)
         };
         self.client.read(&self.failure, find)
-    }
-}
-
-fn object_id(document: &Document) -> Option<ObjectId> {
-    match document.id().as_raw() {
-        RawBsonRef::ObjectId(id) => Some(id),
-        _ => None,
     }
 }
 
