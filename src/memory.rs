@@ -33,7 +33,7 @@ impl Memory {
 
     /// By how many bytes more is held than a shortage can explain.
     pub(crate) fn excess(&self) -> usize {
-        self.held.load(Relaxed).saturating_sub(self.bound + self.bound / 2)
+        self.held.load(Relaxed).saturating_sub(self.bound + self.bound / 8)
     }
 
     /// How many bytes have to be given back until a shortage is over for a while.

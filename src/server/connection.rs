@@ -57,6 +57,8 @@ const MAX_SENT_AT_ONCE: usize = 1024 * 1024;
 pub(super) trait Transport {
     /// 0 is the end of what the client sends.
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// How many bytes wait to be received.
+    fn waiting(&self) -> usize;
     /// `more`: other bytes follow at once.
     fn send(&mut self, bytes: &[u8], more: bool) -> io::Result<usize>;
     /// Nothing more will be sent.

@@ -29,6 +29,11 @@ impl Transport for Socket {
         Ok(count)
     }
 
+    fn waiting(&self) -> usize {
+        let bytes = rustix::io::ioctl_fionread(&self.0).unwrap_or(0);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     fn send(&mut self, bytes: &[u8], more: bool) -> io::Result<usize> {
         let more = if more { SendFlags::MORE } else { SendFlags::empty() };
         Ok(send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more)?)

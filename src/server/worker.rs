@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::net::{SocketFlags, accept_with};
 
 use super::Shared;
-use super::connection::{self, Connection, Wait};
+use super::connection::{self, Connection, Transport, Wait};
 use super::input::Buffer;
 use super::places::{Notes, Occupant, Place, Seat};
 use super::ready::Turn;
@@ -31,8 +31,8 @@ const TURNS: usize = 8;
 const MAX_ACCEPTED: usize = 64;
 /// How long a connection may go on when others wait for its place.
 const SHARED_TURN: Duration = Duration::from_secs(1);
-/// What the kernel holds for a client that does not take its answer, or whose body is not read, in bytes: measured for
-/// the socket's buffers as `listener` sets them.
+/// What the kernel holds for a client that does not take its answer, in bytes: measured for the socket's buffers as
+/// `listener` sets them.
 const KERNEL_HOLDS: usize = 96 * 1024;
 
 /// What a worker lends to the connection that it drives.
@@ -125,7 +125,7 @@ impl Shared {
         }
         let held = match wait {
             Wait::Writable(_) => seat.connection.held() + KERNEL_HOLDS,
-            Wait::Memory(_) if seat.connection.is_in_body() => seat.connection.held() + KERNEL_HOLDS,
+            Wait::Memory(_) => seat.connection.held() + seat.socket.waiting(),
             _ => seat.connection.held(),
         };
         seat.charge.set(held);

@@ -198,7 +198,8 @@ impl Connection {
             receiving.was_paused = false;
             receiving.pace.restart(turn.now);
         }
-        if turn.is_memory_short && receiving.length() >= SMALL_BODY {
+        // A client that sends nothing anyhow is not paused, but stalled.
+        if turn.is_memory_short && receiving.length() >= SMALL_BODY && socket.waiting() > 0 {
             receiving.was_paused = true;
             let until = receiving.pace.deadline();
             return self.park_in(State::Body(exchange, receiving), Wait::Memory(until));

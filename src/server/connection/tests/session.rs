@@ -61,6 +61,10 @@ impl Transport for Client {
         self.arrived.read(into)
     }
 
+    fn waiting(&self) -> usize {
+        self.arrived.len()
+    }
+
     fn send(&mut self, bytes: &[u8], _: bool) -> io::Result<usize> {
         self.note_call();
         assert!(!self.is_shut, "sends after it said that it would not");
