@@ -67,8 +67,9 @@ const LAST_STEPS: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a probe or a scrape may go on after that.
 const OPS_TIMEOUT: Duration = Duration::from_millis(250);
-/// Descriptors that are not a connection's: the listeners, the store, standard streams, the database's connections.
-const OTHER_FILES: u64 = 64;
+/// Descriptors that are not a connection's: the listeners, the store, standard streams, probes, and a database connection
+/// for each call that can be stuck. Where there are few, half of them.
+const OTHER_FILES: u64 = 336;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -109,10 +110,10 @@ fn run() -> Result<(), SettingError> {
     let limits = limits(&config)?;
     let metrics = Arc::new(Metrics::new());
     // Both ports are bound before the store is opened, so that a port that is taken leaves no new file behind.
-    let listener = listen("PORT", config.address)?;
+    let listener = listen("PORT", config.address, &config)?;
     // Few descriptors are few for both, or probes could use up those that the application's connections need.
     let ops_limits = Limits { connections: OPS_CONNECTIONS.min(limits.connections), workers: OPS_WORKERS, ..limits };
-    let ops_listener = listen("OPS_PORT", config.ops_address)?;
+    let ops_listener = listen("OPS_PORT", config.ops_address, &config)?;
     let memory = Arc::new(Memory::new(MAX_HELD.max(config.max_body * MAX_BODIES_HELD)));
     let db = Arc::new(Db::open(&config, &metrics, &memory)?);
     let _watch =
@@ -167,8 +168,12 @@ fn start(
         .map_err(|error| SettingError::new(name, format!("cannot start its threads: {error}")))
 }
 
-fn listen(setting: &str, address: std::net::SocketAddr) -> Result<std::net::TcpListener, SettingError> {
-    server::listen(address).map_err(|error| {
+fn listen(
+    setting: &str,
+    address: std::net::SocketAddr,
+    config: &Config,
+) -> Result<std::net::TcpListener, SettingError> {
+    server::listen(address, config.timeouts.send).map_err(|error| {
         // That is no fault of the port's.
         let setting = if error.kind() == std::io::ErrorKind::AddrNotAvailable { "HOST" } else { setting };
         SettingError::new(setting, format!("cannot listen on {address}: {error}"))
@@ -180,7 +185,7 @@ fn limits(config: &Config) -> Result<Limits, SettingError> {
     let files = system::raise_open_files().map_err(|error| {
         SettingError::new("MAX_CONNECTIONS", format!("cannot read the limit of open files: {error}"))
     })?;
-    let most = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+    let most = usize::try_from(files - OTHER_FILES.min(files / 2)).unwrap_or(usize::MAX).max(1);
     let mut connections = config.connections;
     if connections > most {
         log::warning(format_args!(

@@ -14,21 +14,26 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// What the kernel holds of what a client sends, or of what it has not taken, in bytes; it doubles the number for its
 /// own needs (socket(7)). By itself it would hold several megabytes for each client that does not read.
 const SOCKET_BUFFER: usize = 64 * 1024;
+/// How much of an answer the kernel takes beyond what the client's own has room for, in bytes.
+const MAX_UNSENT: u32 = 16 * 1024;
 /// How long a client may take to complete a handshake that had begun when the server was told to stop: a round trip.
 const HANDSHAKE: Duration = Duration::from_millis(250);
 
-/// Binds a listening socket whose options every accepted connection inherits.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = match bind(address) {
+/// Binds a listening socket whose options every accepted connection inherits. What a client has not taken after
+/// `send_timeout` is given up by the kernel too, which would keep it for minutes after the connection has ended.
+pub(crate) fn listen(address: SocketAddr, send_timeout: Duration) -> io::Result<TcpListener> {
+    let listener = match bind(address, send_timeout) {
         // A machine without IPv6 has no `::`, but the same is meant: every address.
-        Err(_) if address.ip() == IpAddr::from([0u16; 8]) => bind((Ipv4Addr::UNSPECIFIED, address.port()).into())?,
+        Err(_) if address.ip() == IpAddr::from([0u16; 8]) => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into(), send_timeout)?
+        }
         outcome => outcome?,
     };
     listener.listen(BACKLOG)?;
     Ok(listener.into())
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
+fn bind(address: SocketAddr, send_timeout: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -38,6 +43,8 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
+    socket.set_tcp_user_timeout(Some(send_timeout))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.bind(&address.into())?;
     Ok(socket)
