@@ -17,6 +17,8 @@ use crate::server::service::{Service, Token, Wake, Waker};
 
 /// More calls than any input needs.
 const MAX_CALLS: usize = 1_000_000;
+/// What is received at once, and what is longest of an answer or of a body; in bytes.
+const MAX_HELD: usize = 64 * 1024 + 128 * 1024;
 
 /// The client's end of the connection.
 #[derive(Default)]
@@ -170,8 +172,10 @@ impl Session {
         wait
     }
 
-    /// Whatever a connection waits for can still come, and its deadline too.
+    /// It holds no more than one request and its answer, and whatever it waits for can still come, and its deadline too.
     fn check(&self, wait: Wait) {
+        let held = self.connection.held();
+        assert!(held <= MAX_HELD, "holds {held} bytes");
         match wait {
             Wait::Readable(until) | Wait::Writable(until) | Wait::Store(until) | Wait::Memory(until) => {
                 assert!(until > self.now, "a deadline that was not judged: {wait:?}");
@@ -222,6 +226,7 @@ impl Session {
             }
             match wait {
                 Wait::Readable(_) if self.client.has_something() => {}
+                Wait::Readable(_) if self.drive_for_nothing() != wait => panic!("waits for bytes and has some"),
                 Wait::Readable(_) => assert!(self.deliver(&mut pieces), "waits for bytes after the end"),
                 Wait::Store(_) => {
                     assert!(self.fake.answer_one() || self.woken.0.load(SeqCst), "waits for nobody");
@@ -268,6 +273,14 @@ impl Session {
             }
         }
         panic!("it does not come to an end");
+    }
+
+    /// One more turn, in which nothing can have come of it.
+    fn drive_for_nothing(&mut self) -> Wait {
+        let received = self.client.received.len();
+        let wait = self.drive();
+        assert_eq!(self.client.received.len(), received, "waits and has something to send");
+        wait
     }
 
     /// The next piece, or the end; false if that came before.
