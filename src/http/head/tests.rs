@@ -9,8 +9,22 @@ use super::*;
 
 /// Every header that means something to this server, or to tiny_http.
 const NAMES: [&str; 16] = [
-    "Accept", "Authorization", "Content-Encoding", "Content-Type", "X-Request-Id", "Content-Length", "Transfer-Encoding",
-    "Expect", "Connection", "Host", "Upgrade", "Trailer", "TE", "Date", "content-length", "A",
+    "Accept",
+    "Authorization",
+    "Content-Encoding",
+    "Content-Type",
+    "X-Request-Id",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Expect",
+    "Connection",
+    "Host",
+    "Upgrade",
+    "Trailer",
+    "TE",
+    "Date",
+    "content-length",
+    "A",
 ];
 
 /// Bytes that a header's value may have, and now and then any.

@@ -18,7 +18,10 @@ pub(super) fn read(mut bytes: &[u8], to_head: bool) -> Result<(Answer, &[u8]), S
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| "a head that is not UTF-8")?;
     let rest = &bytes[end + 4..];
     let header = |name: &str| {
-        head.lines().skip(1).find_map(|line| line.split_once(": ").filter(|(known, _)| *known == name)).map(|(_, value)| value)
+        head.lines()
+            .skip(1)
+            .find_map(|line| line.split_once(": ").filter(|(known, _)| *known == name))
+            .map(|(_, value)| value)
     };
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|line| line.get(..3)?.parse().ok()).ok_or("no status")?;
     let closes = header("Connection") == Some("close");

@@ -114,7 +114,8 @@ fn framing() -> impl Strategy<Value = Framing> {
     let trailers = select(vec!["", "", "A: b\r\n", "X-Checksum: 1\r\nb:\r\n"]);
     prop_oneof![
         Just(Framing::Length),
-        (vec(any::<Index>(), 0..6), extension, trailers).prop_map(|(cuts, ext, trail)| Framing::Chunks(cuts, ext, trail)),
+        (vec(any::<Index>(), 0..6), extension, trailers)
+            .prop_map(|(cuts, ext, trail)| Framing::Chunks(cuts, ext, trail)),
     ]
 }
 
@@ -226,8 +227,19 @@ fn bad() -> impl Strategy<Value = Sent> {
         (414, "x".repeat(70_000)),
     ];
     let bodies = vec![
-        "x\r\n", "1\r\nab\r\n", "1 \r\na\r\n0\r\n\r\n", "1\na\r\n", "\r\n", ";a\r\n", "11111111111111111\r\n",
-        "0\r\nA: b\n\r\n", "0\r\n a: b\r\n\r\n", "0\r\n\r\r\n", "1;\x01\r\na\r\n", "-1\r\n", "0x1\r\na\r\n0\r\n\r\n",
+        "x\r\n",
+        "1\r\nab\r\n",
+        "1 \r\na\r\n0\r\n\r\n",
+        "1\na\r\n",
+        "\r\n",
+        ";a\r\n",
+        "11111111111111111\r\n",
+        "0\r\nA: b\n\r\n",
+        "0\r\n a: b\r\n\r\n",
+        "0\r\n\r\r\n",
+        "1;\x01\r\na\r\n",
+        "-1\r\n",
+        "0x1\r\na\r\n0\r\n\r\n",
     ];
     let heads = select(heads).prop_map(|(status, text)| Sent {
         is_head: text.starts_with("HEAD "),
@@ -238,9 +250,15 @@ fn bad() -> impl Strategy<Value = Sent> {
         is_broken: false,
     });
     let bodies = (select(bodies), select(vec!["/collect", "/import"])).prop_map(|(body, target)| {
-        refused(format!("POST {target} HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-2\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes())
+        refused(
+            format!(
+                "POST {target} HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-2\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+            )
+            .into_bytes(),
+        )
     });
-    let cut = (prop_oneof![without_body(), with_body()], any::<Index>()).prop_filter_map("cut in what is read", cut_off);
+    let cut =
+        (prop_oneof![without_body(), with_body()], any::<Index>()).prop_filter_map("cut in what is read", cut_off);
     prop_oneof![4 => heads, 2 => bodies, 2 => cut]
 }
 

@@ -123,7 +123,8 @@ fn import_whose_store_is_silent_ends() {
 
 #[test]
 fn interim_that_is_not_taken_ends() {
-    let mut session = session(b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
+    let mut session =
+        session(b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
     session.client.is_full = true;
     let body = session.timeouts.body;
     assert_eq!(session.settle(), Wait::Writable(session.now + body));
@@ -191,7 +192,10 @@ fn old_connection_ends_with_its_next_answer() {
     let mut session = session(GET);
     session.now += session.timeouts.age;
     session.settle();
-    assert!(session.client.is_shut, "the client may have sent its next request, so the connection is not closed at once");
+    assert!(
+        session.client.is_shut,
+        "the client may have sent its next request, so the connection is not closed at once"
+    );
     check_closing(session, 200);
 }
 
