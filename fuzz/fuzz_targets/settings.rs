@@ -155,12 +155,12 @@ fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
         let value = settings.get(name).filter(|value| !value.is_empty())?;
         Some(str::from_utf8(value).expect("what is no text is refused"))
     };
-    let incoming = &config.limits.incoming;
+    let timeouts = &config.timeouts;
     for (name, duration) in [
-        ("HEAD_TIMEOUT", incoming.head),
-        ("BODY_TIMEOUT", incoming.body),
-        ("IDLE_TIMEOUT", incoming.idle),
-        ("SEND_TIMEOUT", config.limits.send),
+        ("HEAD_TIMEOUT", timeouts.head),
+        ("BODY_TIMEOUT", timeouts.body),
+        ("IDLE_TIMEOUT", timeouts.idle),
+        ("SEND_TIMEOUT", timeouts.send),
         ("SHUTDOWN_DELAY", config.shutdown_delay),
         ("SHUTDOWN_TIMEOUT", config.shutdown_timeout),
     ] {
@@ -173,7 +173,7 @@ fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
         assert_eq!(quantity(text, &[("KiB", 1024), ("MiB", 1024 * 1024), ("", 1)]), config.max_body as u64);
     }
     if let Some(text) = text("MAX_CONNECTIONS") {
-        assert_eq!(text.trim_start_matches('+').trim_start_matches('0'), config.limits.connections.to_string());
+        assert_eq!(text.trim_start_matches('+').trim_start_matches('0'), config.connections.to_string());
     }
     if let Some(text) = text("LOG_RATE") {
         assert_eq!(

@@ -116,7 +116,7 @@ pub fn request(bytes: &[u8]) -> Incoming<'_> {
         .collect();
     let has = |option: &str| options.iter().any(|other| other == option);
     let id = match all("x-request-id")[..] {
-        [id] if (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic) => str::from_utf8(id).ok(),
+        [id] if (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'?') => str::from_utf8(id).ok(),
         _ => None,
     };
     let is_head = method == b"HEAD";
@@ -133,7 +133,7 @@ pub fn request(bytes: &[u8]) -> Incoming<'_> {
     Understood(request, rest.unwrap_or_default())
 }
 
-/// What follows a whole chunked body without trailers.
+/// What follows a whole chunked body.
 fn behind_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
     loop {
         let line = &bytes[..find(bytes, b"\r\n")?];
@@ -146,9 +146,23 @@ fn behind_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
             return None;
         }
         let size = usize::from_str_radix(str::from_utf8(&line[..digits]).ok()?, 16).ok()?;
-        bytes = bytes.get(size..)?.strip_prefix(b"\r\n")?;
         if size == 0 {
-            return Some(bytes);
+            return behind_trailers(bytes);
+        }
+        bytes = bytes.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+/// Lines of which none begins with a space, up to an empty one.
+fn behind_trailers(mut bytes: &[u8]) -> Option<&[u8]> {
+    let is_plain = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+    loop {
+        let line = &bytes[..find(bytes, b"\r\n")?];
+        bytes = &bytes[line.len() + 2..];
+        match line {
+            [] => return Some(bytes),
+            [b'!'..=b'~', ..] if line.iter().all(is_plain) => {}
+            _ => return None,
         }
     }
 }
@@ -165,10 +179,9 @@ pub struct Answer {
 /// Reads one answer, and returns what is behind it.
 pub fn answer(mut bytes: &[u8], to_head: bool) -> Result<(Answer, &[u8]), &'static str> {
     let mut interims = 0;
-    // tiny_http's has headers, even a Content-Length, which none should have.
-    while bytes.starts_with(b"HTTP/1.1 100 Continue\r\n") {
+    while let Some(rest) = bytes.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n") {
         interims += 1;
-        bytes = &bytes[find(bytes, b"\r\n\r\n").ok_or("a head without end")? + 4..];
+        bytes = rest;
     }
     let end = find(bytes, b"\r\n\r\n").ok_or("a head without end")?;
     let (head, body) = (&bytes[..end], &bytes[end + 4..]);

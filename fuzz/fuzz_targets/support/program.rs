@@ -8,9 +8,10 @@ pub mod modules {
     pub(crate) mod config;
     pub(crate) mod db;
     pub(crate) mod document;
-    pub(crate) mod guard;
+    pub(crate) mod http;
     pub(crate) mod json;
     pub(crate) mod log;
+    pub(crate) mod memory;
     pub(crate) mod metrics;
     pub(crate) mod object_id;
     pub(crate) mod percent;
@@ -20,4 +21,5 @@ pub mod modules {
     pub(crate) mod routes;
     pub(crate) mod server;
     pub(crate) mod sync;
+    pub(crate) mod system;
 }

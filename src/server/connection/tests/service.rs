@@ -31,6 +31,8 @@ pub(in crate::server) struct Fake {
     pub(in crate::server) begun: AtomicUsize,
     /// Requests in progress.
     pub(in crate::server) open: AtomicI64,
+    /// `/panic` and `/broken` are as unknown as any other target.
+    is_sound: AtomicBool,
     store: Arc<Store>,
 }
 
@@ -69,6 +71,11 @@ impl Fake {
         oldest.is_some()
     }
 
+    #[allow(dead_code, reason = "for the fuzz target: what fails on purpose would end it")]
+    pub(in crate::server) fn become_sound(&self) {
+        self.is_sound.store(true, SeqCst);
+    }
+
     /// As where an answer is on its way between two threads.
     pub(in crate::server) fn ignore_give_up(&self) {
         self.store.ignores_give_up.store(true, SeqCst);
@@ -105,6 +112,7 @@ impl Service for Fake {
         let store = self.store.clone();
         let waker = waker.clone();
         match request.url() {
+            "/panic" | "/broken" if self.is_sound.load(SeqCst) => Step::Respond(Problem::new(405, "Not so.").into()),
             "/" if is_read => respond(200, "root\n"),
             "/long" if is_read => Step::Respond(Response::new(200, TEXT, "x".repeat(LONG))),
             "/call" if is_read => call(store, waker, false, || respond(200, "called\n")),
