@@ -44,8 +44,8 @@ const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How long the end of the program waits for calls in progress, where nobody has closed the database before.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One of the two places that documents live in. Its calls block: threads of `queue.rs` make them, never those of a
-/// connection.
+/// One of the two places that documents live in. Its calls block: threads of `queue.rs` make them, never a worker of
+/// the server.
 trait Store: Send + Sync {
     /// Stores each document or says why not, one answer a document, in their order. What is answered `Ok` is durable.
     /// `Exists` means that another document has the `_id`: a store that may have sent one twice has compared them.

@@ -1,7 +1,7 @@
 //! two-tier: stores and retrieves JSON documents over HTTP. Start, wait for a signal, stop.
 //!
-//! A request goes socket -> `server` -> `routes` -> `db` (through `queue`) -> the store, and its
-//! answer comes back along the same calls.
+//! A request goes socket -> `server` -> `routes` -> `db` (through `queue`) -> the store. No thread waits for its
+//! answer, which comes back as the call of a completion and has the connection driven again.
 #![deny(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]

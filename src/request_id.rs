@@ -35,7 +35,7 @@ fn generate() -> String {
     format!("{:016x}{count:08x}", KEY.hash_one(count))
 }
 
-/// A question mark may be what the guard has put in place of something else.
+/// A question mark may be what `http::head` has put in place of a byte that is not ASCII.
 fn is_plain(id: &str) -> bool {
     (1..=MAX_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?')
 }

@@ -39,7 +39,7 @@ use head::ReadingHead;
 
 /// How long a connection may be idle whatever others need: a request may be on its way.
 pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);
-/// How long after that its answer may take, where it is on its way from one thread to another.
+/// How long after the store's deadline an answer may still take, where it is on its way from one thread to another.
 const GIVE_UP_WITHIN: Duration = Duration::from_millis(500);
 /// What is received of a client although memory is short, in bytes: small bodies never wait for it.
 const SMALL_BODY: usize = 4 * 1024;
