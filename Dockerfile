@@ -1,6 +1,6 @@
 # two-tier as one static binary on an empty file system:   docker build --tag two-tier:0.1.0 .
 #
-#   docker run --read-only --cap-drop ALL --memory 32m --publish 127.0.0.1:8080:8080 --volume two-tier:/data two-tier:0.1.0
+#   docker run --read-only --cap-drop ALL --memory 128m --publish 127.0.0.1:8080:8080 --volume two-tier:/data two-tier:0.1.0
 #
 # The base image's tag is not pinned by digest: its security updates are wanted, and nothing of it but glibc is shipped.
 FROM docker.io/library/rust:1.95-slim-bookworm AS builder

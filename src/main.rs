@@ -58,8 +58,8 @@ const OPS_WORKERS: usize = 2;
 const EXTRA_WORKERS: usize = 2;
 /// What clients may make the server hold, in bytes: incomplete bodies and answers on their way.
 const MAX_HELD: usize = 32 * 1024 * 1024;
-/// The same where MAX_BODY is large, in bodies: a line of an import may be 6 of them.
-const MAX_BODIES_HELD: usize = 8;
+/// The same where MAX_BODY is large, in bodies: a line of an import may be 10 of them.
+const MAX_BODIES_HELD: usize = 24;
 /// How long the last steps of stopping may take where requests have left less of SHUTDOWN_TIMEOUT. Together with the
 /// log's last lines they take less than 2 s.
 const LAST_STEPS: Duration = Duration::from_secs(1);
@@ -119,7 +119,7 @@ fn run() -> Result<(), SettingError> {
     let _watch =
         Watch::start(&db).map_err(|error| SettingError::new("threads", format!("cannot be started: {error}")))?;
     let app = Arc::new(App::new(&config, db.clone(), metrics.clone()));
-    let ops = Arc::new(Ops { db: db.clone(), metrics, draining: AtomicBool::new(false) });
+    let ops = Arc::new(Ops { db: db.clone(), metrics, memory: memory.clone(), draining: AtomicBool::new(false) });
 
     let (address, ops_address) = (listener.local_addr(), ops_listener.local_addr());
     let server = start("application", listener, limits, memory.clone(), app)?;

@@ -26,6 +26,10 @@ impl Memory {
         Charge { memory: self.clone(), bytes }
     }
 
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
     /// More is held than should be.
     pub(crate) fn is_short(&self) -> bool {
         self.held.load(Relaxed) > self.bound

@@ -5,6 +5,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::memory::Memory;
+
 use crate::log;
 
 /// Routes as the metrics name them: few and fixed, whatever clients ask for.
@@ -159,7 +161,7 @@ impl Metrics {
     }
 
     /// The page at /metrics.
-    pub(crate) fn page(&self) -> String {
+    pub(crate) fn page(&self, memory: &Memory) -> String {
         let mut page = Page(String::with_capacity(8192));
         page.describe("two_tier_build_info", "gauge", "The version of this program.");
         page.sample(&format!("two_tier_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
@@ -172,6 +174,9 @@ impl Metrics {
             page.describe(name, "gauge", help);
             page.sample(name, value.load(Relaxed));
         }
+        let name = "two_tier_held_bytes";
+        page.describe(name, "gauge", "Memory held for clients: bodies that come in, answers that go out.");
+        page.sample(name, memory.held());
         let name = "two_tier_insert_documents";
         page.describe(name, "histogram", "Documents that one insert command carried.");
         self.documents_per_insert.write(&mut page, name, "", 1.0);

@@ -11,6 +11,7 @@ use tiny_http::Method;
 
 use crate::db::Db;
 use crate::http::request::Request;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::response::{Problem, Response, TEXT};
 use crate::server::service::{Exchange, Service, Step, Waker};
@@ -23,6 +24,7 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Ops {
     pub(crate) db: Arc<Db>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) memory: Arc<Memory>,
     /// The server was asked to stop.
     pub(crate) draining: AtomicBool,
 }
@@ -40,7 +42,7 @@ impl Ops {
         Ok(match path {
             "/healthz" => Response::new(200, TEXT, "ok\n"),
             "/readyz" => self.readiness(),
-            _ => Response::new(200, METRICS, self.metrics.page()),
+            _ => Response::new(200, METRICS, self.metrics.page(&self.memory)),
         })
     }
 

@@ -9,7 +9,7 @@ mod reply;
 mod target;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tiny_http::Method;
 
@@ -20,12 +20,11 @@ use crate::http::request::Request;
 use crate::log;
 use crate::metrics::{Metrics, Route};
 use crate::response::{HTML, JSON, Problem, Response, TEXT, json_string};
+use crate::server::ANSWER_WITHIN;
 use crate::server::service::{Exchange, Service, Step, Waker};
 use page::Page;
 use target::{Resource, Target};
 
-/// How long the database has for a request. The answer is out within 5 s; the rest is for its way.
-const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 /// What a client is asked to wait before it tries again, in seconds.
 const RETRY_AFTER: &str = "1";
 

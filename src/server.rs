@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::memory::Memory;
+pub(crate) use connection::ANSWER_WITHIN;
 pub(crate) use listener::listen;
 use places::Places;
 use ready::{Ready, Waiters};
@@ -157,7 +158,7 @@ impl Server {
         listener::ignore_newcomers(&shared.listener);
         let no_more_bodies = deadline - STORE_NEEDS.min(left / 2);
         while Instant::now() < deadline {
-            if !shared.is_refusing.load(Relaxed) && !listener::has_newcomer(&shared.listener) {
+            if !shared.is_refusing.load(Relaxed) && !listener::will_have_newcomer(&shared.listener) {
                 shared.is_refusing.store(true, Relaxed);
                 listener::refuse_newcomers(&shared.listener);
             }

@@ -101,7 +101,7 @@ expect "its labels name the commit" abc123 \
 
 # The strictest that README.md shows.
 start() {
-  "$engine" run --detach --name "$container" "${run_options[@]}" --read-only --cap-drop ALL --memory 32m \
+  "$engine" run --detach --name "$container" "${run_options[@]}" --read-only --cap-drop ALL --memory 128m \
     --security-opt no-new-privileges --publish 127.0.0.1::8080 --publish 127.0.0.1::9090 "$@" "$image" >/dev/null 2>"$work/error" ||
     fail "it starts: $(<"$work/error")"
   locate

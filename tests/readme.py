@@ -40,7 +40,7 @@ ELSEWHERE = {
     # A part of the above.
     "cargo test --test paging": (".ci/run", {"test --test paging": "test --locked"}),
     "docker build --tag two-tier:0.1.0 .": (CI, {}),
-    "docker run --read-only --cap-drop ALL --memory 32m --publish 127.0.0.1:8080:8080 --volume two-tier:/data two-tier:0.1.0":
+    "docker run --read-only --cap-drop ALL --memory 128m --publish 127.0.0.1:8080:8080 --volume two-tier:/data two-tier:0.1.0":
         (CI, {"docker run": "docker run --detach --name readme"}),
     "docker compose up --build --wait": (CI, {}),
     "docker tag two-tier:0.1.0 registry.example.com/two-tier:0.1.0": (CI, {"registry.example.com": "localhost:5000"}),

@@ -60,7 +60,7 @@ pub(super) struct Import {
     /// Documents to be stored next.
     batch: Batch,
     /// The batch that is being stored while the next one is being read.
-    in_flight: Option<InFlight>,
+    in_flight: Option<Storing>,
     /// Documents that are stored.
     stored: u64,
     /// Documents whose `_id` was there already, where those are passed over.
@@ -89,8 +89,11 @@ enum Stop {
     Body(BodyError),
 }
 
-struct InFlight {
+/// A batch on its way into the store.
+struct Storing {
     lines: Lines,
+    /// Of BSON.
+    bytes: usize,
     reply: Reply<Vec<Outcome>>,
     until: Instant,
 }
@@ -171,7 +174,7 @@ impl Import {
     fn store_batch(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         let reply = Reply::ask(&self.waker, |done| self.db.insert(batch.documents, done));
-        self.in_flight = Some(InFlight { lines: batch.lines, reply, until: deadline() });
+        self.in_flight = Some(Storing { lines: batch.lines, bytes: batch.bytes, reply, until: deadline() });
     }
 
     /// Takes note of what became of a batch.
@@ -237,6 +240,11 @@ impl service::Import for Import {
             } else if end.is_some() && self.line.is_empty() {
                 self.take_line(piece);
             } else {
+                if self.line.capacity() - self.line.len() < piece.len() {
+                    // Doubled as it comes, but not beyond what a line may have.
+                    let most = self.max_line - self.line.len();
+                    self.line.reserve_exact(self.line.len().max(piece.len()).min(most));
+                }
                 self.line.extend_from_slice(piece);
                 self.is_line_whole = end.is_some();
             }
@@ -304,7 +312,8 @@ impl service::Import for Import {
     }
 
     fn held(&self) -> usize {
-        self.line.capacity() + self.batch.bytes
+        let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.bytes);
+        self.line.capacity() + self.batch.bytes + in_flight
     }
 }
 

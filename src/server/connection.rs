@@ -46,7 +46,7 @@ const SMALL_BODY: usize = 4 * 1024;
 /// How long a closing connection takes in what the client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the store has for a request once its body is there. The answer is out within 5 s; the rest is for its way.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 /// The most that is received in one turn of what takes work, before it is somebody else's turn, in bytes.
 const MAX_TAKEN_AT_ONCE: usize = 64 * 1024;
 /// The most of an answer that is sent before it is somebody else's turn, in bytes.
@@ -273,7 +273,9 @@ impl Connection {
 
     fn ask_store(&mut self, exchange: Box<InFlight>, rest: BodyReader, asking: Asking, turn: &Turn) -> Flow {
         match asking {
-            Asking::Before { needs_memory: true, until, .. } if turn.is_memory_short && turn.now >= until => {
+            Asking::Before { needs_memory: true, until, .. }
+                if turn.evict || (turn.is_memory_short && turn.now >= until) =>
+            {
                 self.answer(short_of_memory(), exchange, rest, turn)
             }
             Asking::Before { needs_memory: true, until, .. } if turn.is_memory_short => {
@@ -376,7 +378,7 @@ impl Connection {
                         }
                         sent_now += count;
                         self.moved += count as u64;
-                        output.advance(count);
+                        output.advance(count, !turn.is_memory_short);
                         pace.moved(count, turn.now);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -64,10 +64,19 @@ pub(super) fn ignore_newcomers(listener: &TcpListener) {
     let _ = SockRef::from(listener).attach_filter(&DROP_SYN);
 }
 
-/// Whether a client is there to be accepted, or comes within the time that a handshake may still take.
+/// Whether a client waits to be accepted.
 pub(super) fn has_newcomer(listener: &TcpListener) -> bool {
+    comes_within(listener, Duration::ZERO)
+}
+
+/// As `has_newcomer`, after the time that a handshake may take which has begun.
+pub(super) fn will_have_newcomer(listener: &TcpListener) -> bool {
+    comes_within(listener, HANDSHAKE)
+}
+
+fn comes_within(listener: &TcpListener, patience: Duration) -> bool {
     let mut descriptors = [PollFd::new(listener, PollFlags::IN)];
-    let timeout = Timespec { tv_sec: 0, tv_nsec: HANDSHAKE.as_nanos() as i64 };
+    let timeout = Timespec { tv_sec: 0, tv_nsec: patience.as_nanos() as i64 };
     matches!(poll(&mut descriptors, Some(&timeout)), Ok(1))
 }
 

@@ -94,11 +94,12 @@ impl Output {
         }
     }
 
-    /// So many of the bytes that `next` named were sent.
-    pub(super) fn advance(&mut self, count: usize) {
+    /// So many of the bytes that `next` named were sent. `may_read_ahead`: there is memory for the next piece.
+    pub(super) fn advance(&mut self, count: usize, may_read_ahead: bool) {
         self.sent += count;
         // So that the next piece is there when it is its turn, and not long before.
-        if self.sent >= self.length() / 2
+        if may_read_ahead
+            && self.sent >= self.length() / 2
             && let Some(stream) = &mut self.stream
         {
             self.is_broken |= protect(|| stream.read_ahead()).is_none();

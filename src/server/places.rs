@@ -59,6 +59,8 @@ pub(super) struct Places {
     places: Box<[Mutex<Place>]>,
     free: Mutex<Vec<u32>>,
     taken: AtomicUsize,
+    /// So many of them, from the first on, have ever been taken.
+    used: AtomicUsize,
 }
 
 impl Places {
@@ -71,6 +73,7 @@ impl Places {
             // The first ones are used first, so that a look at all that were ever used is short.
             free: Mutex::new((0..count).rev().collect()),
             taken: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
         }
     }
 
@@ -86,6 +89,7 @@ impl Places {
     pub(super) fn reserve(&self) -> Option<Token> {
         let number = lock(&self.free).pop()?;
         self.taken.fetch_add(1, Relaxed);
+        self.used.fetch_max(number as usize + 1, Relaxed);
         let mut place = lock(&self.places[number as usize]);
         place.generation = place.generation.wrapping_add(1);
         place.occupant = Occupant::Driven { woken: false };
@@ -138,7 +142,7 @@ impl Places {
 
     /// Looks at every place that is taken.
     pub(super) fn for_each(&self, mut look: impl FnMut(Token, &mut Place)) {
-        for (number, place) in self.places.iter().enumerate() {
+        for (number, place) in self.places.iter().enumerate().take(self.used.load(Relaxed)) {
             let mut place = lock(place);
             if !matches!(place.occupant, Occupant::None) {
                 let token = Token { place: number as u32, generation: place.generation };

@@ -14,6 +14,7 @@ use rustix::net::{SocketFlags, accept_with};
 use super::Shared;
 use super::connection::{self, Connection, Transport, Wait};
 use super::input::Buffer;
+use super::listener;
 use super::places::{Notes, Occupant, Place, Seat};
 use super::ready::Turn;
 use super::service::{Token, Waker};
@@ -224,6 +225,9 @@ impl Shared {
     fn accept(&self) {
         for _ in 0..MAX_ACCEPTED {
             let Some(token) = self.places.reserve() else {
+                if !listener::has_newcomer(&self.listener) {
+                    break;
+                }
                 self.newcomers_wait.store(true, Relaxed);
                 self.sweep.notify();
                 // A place that became free in between saw nobody waiting.

@@ -3,7 +3,6 @@
 #[allow(dead_code, unused_imports)]
 #[path = "../../../src"]
 pub mod modules {
-    pub(crate) mod budget;
     pub(crate) mod clock;
     pub(crate) mod config;
     pub(crate) mod db;
