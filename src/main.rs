@@ -194,7 +194,7 @@ fn limits(config: &Config) -> Result<Limits, SettingError> {
         connections = most;
     }
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    Ok(Limits { connections, workers: processors + EXTRA_WORKERS, timeouts: config.timeouts })
+    Ok(Limits { connections, workers: processors + EXTRA_WORKERS, processors, timeouts: config.timeouts })
 }
 
 /// From here on SIGTERM and SIGINT are told to `run` instead of ending the process.

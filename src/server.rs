@@ -57,6 +57,8 @@ pub(crate) struct Timeouts {
 pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) workers: usize,
+    /// Of the machine.
+    pub(crate) processors: usize,
     pub(crate) timeouts: Timeouts,
 }
 
@@ -108,7 +110,7 @@ impl Server {
             name,
             listener,
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            ready: Ready::new(limits.workers)?,
+            ready: Ready::new(limits.workers, limits.processors)?,
             places: Places::new(limits.connections),
             limits,
             memory,
@@ -176,7 +178,7 @@ impl Server {
         shared.has_ended.store(true, Relaxed);
         // So that the log and the metrics are told of what was cut off.
         shared.places.clear();
-        shared.ready.interrupt();
+        shared.ready.end();
         shared.sweep.notify();
         all_ended
     }

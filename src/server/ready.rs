@@ -1,24 +1,36 @@
-//! The queue of connections that can go on, short work and long, and the workers that wait for it. A worker waits in epoll,
-//! so that it has one place to wait in: an eventfd there says that the queue has grown.
+//! The queue of connections that can go on, short work and long, and what the workers do meanwhile.
+//!
+//! A worker is driving a connection, polling, or asleep. One worker at a time polls: it waits in epoll, and takes what has
+//! come while it was driving the last ones all at once, with no other thread woken for it: waking one for each event costs
+//! more than the work on a small request. Only where more comes than it can take, and there are processors for it, is
+//! another one woken to poll. An eventfd in epoll tells the one that polls that the queue has grown, where nobody is
+//! asleep.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io;
 
 use super::service::Token;
+use crate::sync::{Monitor, lock};
 
 /// Every so many turns long work goes first, so that short work cannot keep it waiting for ever.
 const LONG_FIRST_EVERY: u64 = 8;
+/// Short work that one worker does before another is woken for it.
+const WORK_FOR_ONE: usize = 16;
 
 pub(super) struct Ready {
-    state: Mutex<State>,
+    state: Monitor<State>,
     wakeup: OwnedFd,
+    workers: usize,
     /// Workers that may do long work at once.
     max_long: usize,
+    /// Workers that are awake for what comes from clients: half of the processors, since the kernel, the database's
+    /// calls and the database want some as well.
+    max_polling: usize,
 }
 
 #[derive(Default)]
@@ -27,11 +39,23 @@ struct State {
     long: VecDeque<Token>,
     /// Workers that do long work now.
     doing_long: usize,
-    /// Workers in epoll, or on their way there.
-    waiting: usize,
-    /// One of them has been told, and has not looked yet.
+    asleep: usize,
+    /// Were asleep, and have been told to look.
+    woken: usize,
+    /// A worker waits in epoll, or is on its way there.
+    is_polled: bool,
+    /// It has been told that the queue has grown.
     is_told: bool,
     turns: u64,
+    has_ended: bool,
+}
+
+/// What a worker does next.
+pub(super) enum Task {
+    Drive(Turn),
+    /// Wait in epoll, and call `polled` when that is over.
+    Poll,
+    End,
 }
 
 /// A connection that can go on.
@@ -42,10 +66,11 @@ pub(super) struct Turn {
 }
 
 impl Ready {
-    pub(super) fn new(workers: usize) -> io::Result<Self> {
+    pub(super) fn new(workers: usize, processors: usize) -> io::Result<Self> {
         let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let max_long = workers.saturating_sub(2).max(1);
-        Ok(Self { state: Mutex::default(), wakeup, max_long })
+        let max_polling = (processors / 2).max(1);
+        Ok(Self { state: Monitor::default(), wakeup, workers, max_long, max_polling })
     }
 
     pub(super) fn wakeup(&self) -> &OwnedFd {
@@ -53,36 +78,84 @@ impl Ready {
     }
 
     pub(super) fn push(&self, turn: Turn) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if turn.is_long { &mut state.long } else { &mut state.short }.push_back(turn.token);
-        self.tell(&mut state);
-    }
-
-    /// The next turn. None: there is nothing to do now, and the caller counts as waiting until `stop_waiting`.
-    pub(super) fn pop_or_wait(&self) -> Option<Turn> {
-        let mut state = self.lock();
-        state.is_told = false;
-        let turn = self.pop(&mut state);
-        match turn {
-            // Where there is more to do than one worker does, it tells the next one.
-            Some(_) => self.tell(&mut state),
-            None => state.waiting += 1,
+        // One that is on its way takes this as well.
+        if state.woken > 0 && state.short.len() <= WORK_FOR_ONE {
+            return;
         }
-        turn
+        if state.asleep > 0 {
+            self.wake(&mut state);
+        } else if state.is_polled && !state.is_told {
+            state.is_told = true;
+            drop(state);
+            self.interrupt();
+        }
     }
 
-    pub(super) fn stop_waiting(&self) {
-        self.lock().waiting -= 1;
+    /// Sleeps until there is something to do.
+    pub(super) fn next(&self) -> Task {
+        let mut state = self.state.lock();
+        loop {
+            if state.has_ended {
+                return Task::End;
+            }
+            if let Some(turn) = self.pop(&mut state) {
+                // Somebody has to look after what comes during long work.
+                let needs_help = (turn.is_long && !state.is_polled) || state.short.len() > WORK_FOR_ONE;
+                if needs_help && state.woken == 0 && state.asleep > 0 {
+                    self.wake(&mut state);
+                }
+                return Task::Drive(turn);
+            }
+            if !state.is_polled {
+                state.is_polled = true;
+                return Task::Poll;
+            }
+            state.asleep += 1;
+            state = self.state.wait_while(state, |state| state.woken == 0 && !state.has_ended);
+            // Whoever wakes a worker counts it as woken, whichever that is; the end wakes all of them.
+            let counted = if state.woken > 0 { &mut state.woken } else { &mut state.asleep };
+            *counted -= 1;
+        }
+    }
+
+    /// Whether the caller may look into epoll, without waiting there.
+    pub(super) fn may_peek(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().is_polled, true)
+    }
+
+    /// A worker has come back from epoll; `has_more`: there may be more than it took.
+    pub(super) fn polled(&self, has_more: bool) {
+        let mut state = self.state.lock();
+        state.is_polled = false;
+        state.is_told = false;
+        let awake = self.workers - state.asleep;
+        if has_more && state.asleep > 0 && awake < self.max_polling {
+            self.wake(&mut state);
+        }
     }
 
     pub(super) fn end_long(&self) {
-        self.lock().doing_long -= 1;
+        self.state.lock().doing_long -= 1;
     }
 
-    /// Wakes a worker, whether there is something to do or not.
-    pub(super) fn interrupt(&self) {
-        // It fails only when it has been written to so often that every worker is awake.
-        let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
+    /// Has all workers end when they have done what they are at.
+    pub(super) fn end(&self) {
+        self.state.lock().has_ended = true;
+        self.state.notify_all();
+        self.interrupt();
+    }
+
+    fn wake(&self, state: &mut State) {
+        state.asleep -= 1;
+        state.woken += 1;
+        self.state.notify_one();
+    }
+
+    fn interrupt(&self) {
+        // It fails only when it has been written to so often that it is readable anyhow.
+        let _ = io::write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 
     fn pop(&self, state: &mut State) -> Option<Turn> {
@@ -93,19 +166,6 @@ impl Ready {
             return state.long.pop_front().map(|token| Turn { token, is_long: true });
         }
         state.short.pop_front().map(|token| Turn { token, is_long: false })
-    }
-
-    fn tell(&self, state: &mut State) {
-        let has_work = !state.short.is_empty() || (!state.long.is_empty() && state.doing_long < self.max_long);
-        if has_work && state.waiting > 0 && !state.is_told {
-            state.is_told = true;
-            self.interrupt();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +179,7 @@ pub(super) struct Waiters {
 
 impl Waiters {
     pub(super) fn push(&self, token: Token) {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = lock(&self.tokens);
         tokens.push_back(token);
         self.count.store(tokens.len(), Relaxed);
     }
@@ -128,7 +188,7 @@ impl Waiters {
         if self.count.load(Relaxed) == 0 {
             return None;
         }
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = lock(&self.tokens);
         let first = tokens.pop_front();
         self.count.store(tokens.len(), Relaxed);
         first

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::net::{SocketFlags, accept_with};
 
@@ -16,7 +17,7 @@ use super::connection::{self, Connection, Transport, Wait};
 use super::input::Buffer;
 use super::listener;
 use super::places::{Notes, Occupant, Place, Seat};
-use super::ready::Turn;
+use super::ready::{Task, Turn};
 use super::service::{Token, Waker};
 use super::socket::Socket;
 use crate::log;
@@ -24,10 +25,11 @@ use crate::log;
 /// What the events of the eventfd and of the listener carry in place of a token.
 pub(super) const WAKEUP: u64 = u64::MAX;
 pub(super) const NEWCOMERS: u64 = u64::MAX - 1;
-/// Events that one worker takes at once. Few, so that others are not idle while they wait for it.
-const EVENTS: usize = 8;
+/// Events that one worker takes at once. Where there are more, another one is woken for them.
+const EVENTS: usize = 32;
 /// Turns of the queue that a worker takes before it looks at epoll again.
 const TURNS: usize = 8;
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Connections that are accepted in one go.
 const MAX_ACCEPTED: usize = 64;
 /// How long a connection may go on when others wait for its place.
@@ -47,35 +49,36 @@ impl Shared {
     pub(super) fn work(self: Arc<Self>) {
         let nobody = Token { place: u32::MAX, generation: 0 };
         let mut tools = Tools { buffer: None, waker: Waker::new(self.clone(), nobody) };
-        let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
+        let mut turns: usize = 0;
         loop {
-            let mut is_waiting = false;
-            for _ in 0..TURNS {
-                let Some(turn) = self.ready.pop_or_wait() else {
-                    is_waiting = true;
-                    break;
-                };
-                self.drive_protected(turn, &mut tools);
-            }
-            if self.has_ended.load(Relaxed) {
-                // So that the next worker sees it as well.
-                self.ready.interrupt();
-                return;
-            }
-            let timeout = if is_waiting { None } else { Some(rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }) };
-            let came = epoll::wait(&self.epoll, &mut events, timeout.as_ref());
-            if is_waiting {
-                self.ready.stop_waiting();
-            }
-            let Ok((events, _)) = came else { continue };
-            for event in events {
-                match event.data.u64() {
-                    WAKEUP => {}
-                    NEWCOMERS => self.accept(),
-                    data => {
-                        let token = Token { place: (data >> 32) as u32, generation: data as u32 };
-                        self.drive_protected(Turn { token, is_long: false }, &mut tools);
+            match self.ready.next() {
+                Task::Drive(turn) => {
+                    self.drive_protected(turn, &mut tools);
+                    turns += 1;
+                    // What comes from clients must not wait for the end of a queue that others fill.
+                    if turns % TURNS == 0 && self.ready.may_peek() {
+                        self.poll(Some(NO_TIME), &mut tools);
                     }
+                }
+                Task::Poll => self.poll(None, &mut tools),
+                Task::End => return,
+            }
+        }
+    }
+
+    /// Takes what has come in epoll, and drives those connections.
+    fn poll(&self, timeout: Option<Timespec>, tools: &mut Tools) {
+        let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
+        let came = epoll::wait(&self.epoll, &mut events, timeout.as_ref());
+        let events = came.map_or(&mut [][..], |(events, _)| events);
+        self.ready.polled(events.len() == EVENTS);
+        for event in events {
+            match event.data.u64() {
+                WAKEUP => {}
+                NEWCOMERS => self.accept(),
+                data => {
+                    let token = Token { place: (data >> 32) as u32, generation: data as u32 };
+                    self.drive_protected(Turn { token, is_long: false }, tools);
                 }
             }
         }
