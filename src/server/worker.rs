@@ -56,7 +56,7 @@ impl Shared {
                     self.drive_protected(turn, &mut tools);
                     turns += 1;
                     // What comes from clients must not wait for the end of a queue that others fill.
-                    if turns % TURNS == 0 && self.ready.may_peek() {
+                    if turns.is_multiple_of(TURNS) && self.ready.may_peek() {
                         self.poll(Some(NO_TIME), &mut tools);
                     }
                 }
