@@ -35,9 +35,14 @@ impl Memory {
         self.held.load(Relaxed) > self.bound
     }
 
-    /// By how many bytes more is held than a shortage can explain.
+    /// By how many bytes more is held than a shortage explains, while it is being mended.
     pub(crate) fn excess(&self) -> usize {
-        self.held.load(Relaxed).saturating_sub(self.bound + self.bound / 8)
+        self.held().saturating_sub(self.bound + self.bound / 8)
+    }
+
+    /// By how many bytes more is held than is left of the machine's memory for a while.
+    pub(crate) fn flood(&self) -> usize {
+        self.held().saturating_sub(self.bound + self.bound / 2)
     }
 
     /// How many bytes have to be given back until a shortage is over for a while.

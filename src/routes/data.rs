@@ -20,6 +20,8 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 /// Documents up to so many bytes are stored although memory is short.
 const SMALL_INSERT: usize = 1024;
+/// What a page or an export is taken to hold until it is there, in bytes, so that not all that wait begin at once.
+const PAGE_HELD: usize = 16 * 1024;
 /// Errors that one answer lists at most.
 const MAX_ERRORS: usize = 1000;
 
@@ -84,7 +86,7 @@ impl App {
             Err(error) => Step::Respond(Problem::from(error).into()),
         };
         let begin = move || -> Box<dyn Call> {
-            Box::new(StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, format, done)), 0, then))
+            Box::new(StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, format, done)), PAGE_HELD, then))
         };
         Step::Call { begin: Box::new(begin), held: 0, needs_memory: true }
     }

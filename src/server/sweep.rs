@@ -1,13 +1,14 @@
 //! The sweep: a thread that looks over the parked connections every `TICK`, and at once when memory or places run short. It
 //! never ends a connection: it has those driven whose time has come, and notes what is asked of them.
 
+use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::connection::{SHORT_IDLE, Wait};
-use super::places::{Notes, Occupant};
+use super::places::Occupant;
 use super::service::Token;
 
 /// How late a deadline may be noticed.
@@ -44,15 +45,28 @@ impl Signal {
     }
 }
 
-/// A connection that holds memory and does not use it.
+/// A connection that holds memory.
 struct Holder {
     token: Token,
     held: usize,
-    /// What it moved lately.
-    progress: u64,
+    /// What it moved in the last one or two periods.
+    moved: u64,
+    /// It has not held any for long enough to be judged by that.
+    is_new: bool,
     waits_for_memory: bool,
     /// Since when it has waited.
     parked: Instant,
+}
+
+impl Holder {
+    /// Bytes held for each that was moved.
+    fn cost(&self) -> u64 {
+        self.held as u64 / (self.moved + 1)
+    }
+
+    fn is_stalled(&self) -> bool {
+        !self.is_new && self.moved.saturating_mul(PERIODS_FOR_ALL) < self.held as u64
+    }
 }
 
 impl Shared {
@@ -108,9 +122,14 @@ impl Shared {
                 }
             } else if is_short && notes.held > 0 && !matches!(wait, Wait::Store(_)) {
                 let waits_for_memory = matches!(wait, Wait::Memory(_));
-                let progress = progress(notes, now);
-                let (held, parked) = (notes.held, notes.parked);
-                holders.push(Holder { token, held, progress, waits_for_memory, parked });
+                holders.push(Holder {
+                    token,
+                    held: notes.held,
+                    moved: notes.moved - notes.moved_before[1],
+                    is_new: now < notes.held_since + GRACE,
+                    waits_for_memory,
+                    parked: notes.parked,
+                });
             }
             if notes_progress {
                 notes.moved_before = [notes.moved, notes.moved_before[0]];
@@ -134,50 +153,37 @@ impl Shared {
         }
     }
 
-    /// Takes memory from those that hold the most for the least progress; one look picks all of them. Where that is not
-    /// enough by far, those go that have waited for more the longest. Where nobody holds it for nothing, the one that has
-    /// waited the longest goes on, so that not all wait for each other.
-    fn relieve(&self, mut holders: Vec<Holder>, one_is_exempt: bool) {
-        let mut shortage = self.memory.shortage();
-        holders.sort_unstable_by_key(|holder| {
-            (holder.waits_for_memory, std::cmp::Reverse(holder.held as u64 / (holder.progress + 1)))
-        });
-        let mut excess = self.memory.excess();
-        let mut evicted = 0;
+    /// Takes memory from those that hold the most for the least progress; one look picks all of them. Where far too much is
+    /// held, others follow that hold more than they move, the new ones last, and in the end those that have waited for more
+    /// the longest. Where nobody holds it for nothing, the one that holds some and has waited the longest goes on, so that
+    /// not all wait for each other.
+    fn relieve(&self, holders: Vec<Holder>, one_is_exempt: bool) {
+        let (mut waiting, mut holders): (Vec<_>, Vec<_>) =
+            holders.into_iter().partition(|holder| holder.waits_for_memory);
+        holders.sort_unstable_by_key(|holder| (!holder.is_stalled(), holder.is_new, Reverse(holder.cost())));
+        waiting.sort_unstable_by_key(|holder| holder.parked);
+        let (shortage, excess, flood) = (self.memory.shortage(), self.memory.excess(), self.memory.flood());
+        let mut freed = 0;
         for holder in &holders {
-            let is_stalled = holder.progress.saturating_mul(PERIODS_FOR_ALL) < holder.held as u64;
-            if shortage == 0 || holder.waits_for_memory || !is_stalled {
+            let wanted = if holder.is_stalled() { shortage } else { excess };
+            if freed >= wanted || holder.cost() == 0 {
                 break;
             }
-            shortage = shortage.saturating_sub(holder.held);
-            excess = excess.saturating_sub(holder.held);
-            evicted += 1;
+            freed += holder.held;
             self.queue(holder.token, |notes| notes.evict = true);
         }
-        holders.retain(|holder| holder.waits_for_memory);
-        holders.sort_unstable_by_key(|holder| holder.parked);
-        for holder in &holders {
-            if excess == 0 {
+        for holder in &waiting {
+            if freed >= flood {
                 break;
             }
-            excess = excess.saturating_sub(holder.held);
-            evicted += 1;
+            freed += holder.held;
             self.queue(holder.token, |notes| notes.evict = true);
         }
-        if evicted == 0 && !one_is_exempt {
-            while let Some(token) = self.memory_waiters.pop() {
-                if self.queue(token, |notes| notes.is_exempt = true) {
-                    break;
-                }
-            }
+        if freed == 0
+            && !one_is_exempt
+            && let Some(holder) = waiting.first()
+        {
+            self.queue(holder.token, |notes| notes.is_exempt = true);
         }
     }
-}
-
-/// Bytes that a connection has moved in the last one or two periods; what has just begun counts as moving.
-fn progress(notes: &Notes, now: Instant) -> u64 {
-    if now < notes.held_since + GRACE {
-        return notes.held as u64;
-    }
-    notes.moved - notes.moved_before[1]
 }

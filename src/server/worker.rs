@@ -36,7 +36,7 @@ const MAX_ACCEPTED: usize = 64;
 const SHARED_TURN: Duration = Duration::from_secs(1);
 /// What the kernel holds for a client that does not take its answer, in bytes: measured for the socket's buffers as
 /// `listener` sets them.
-const KERNEL_HOLDS: usize = 96 * 1024;
+const KERNEL_HOLDS: usize = 32 * 1024;
 
 /// What a worker lends to the connection that it drives.
 struct Tools {
@@ -135,7 +135,8 @@ impl Shared {
         seat.charge.set(held);
         let Some(mut place) = self.places.lock(token) else { return };
         let Place { occupant, notes, .. } = &mut *place;
-        if notes.held == 0 {
+        // Nor is it judged by the time for which the server has kept it waiting.
+        if notes.held == 0 || matches!(wait, Wait::Store(_) | Wait::Memory(_)) {
             notes.held_since = now;
         }
         notes.held = held + seat.connection.share();
