@@ -194,3 +194,86 @@ impl Waiters {
         first
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    const LATER: Duration = Duration::from_secs(20);
+
+    /// A worker that waits on the eventfd alone, as long as it takes.
+    fn work(ready: &Ready, driven: &AtomicUsize) {
+        loop {
+            match ready.next() {
+                Task::Drive(turn) => {
+                    driven.fetch_add(1, SeqCst);
+                    if turn.is_long {
+                        thread::yield_now();
+                        ready.end_long();
+                    }
+                }
+                Task::Poll => {
+                    let mut descriptors = [PollFd::new(ready.wakeup(), PollFlags::IN)];
+                    let _ = poll(&mut descriptors, None);
+                    let _ = io::read(ready.wakeup(), &mut [0; 8]);
+                    ready.polled(driven.load(SeqCst) % 3 == 0);
+                }
+                Task::End => return,
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_pushed_is_forgotten() {
+        const PUSHES: u32 = 20_000;
+        let ready = Arc::new(Ready::new(4, 4).unwrap());
+        let driven = Arc::new(AtomicUsize::new(0));
+        let workers = [(); 4].map(|()| {
+            let (ready, driven) = (ready.clone(), driven.clone());
+            thread::spawn(move || work(&ready, &driven))
+        });
+        let pushing = [0, 1].map(|pusher| {
+            let ready = ready.clone();
+            thread::spawn(move || {
+                for place in 0..PUSHES {
+                    ready.push(Turn { token: Token { place, generation: pusher }, is_long: place % 7 == 0 });
+                    // So that the workers fall asleep now and then.
+                    if place % 64 == 0 {
+                        thread::sleep(Duration::from_micros(50));
+                    }
+                }
+            })
+        });
+        pushing.into_iter().for_each(|pusher| pusher.join().unwrap());
+        let until = Instant::now() + LATER;
+        while driven.load(SeqCst) < 2 * PUSHES as usize {
+            assert!(Instant::now() < until, "{} of {} turns were taken", driven.load(SeqCst), 2 * PUSHES);
+            thread::yield_now();
+        }
+        ready.end();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_eq!(driven.load(SeqCst), 2 * PUSHES as usize);
+    }
+
+    #[test]
+    fn long_work_leaves_two_workers_to_short_work() {
+        let ready = Ready::new(4, 2).unwrap();
+        let turn = |place, is_long| Turn { token: Token { place, generation: 0 }, is_long };
+        (0..3).for_each(|place| ready.push(turn(place, true)));
+        ready.push(turn(3, false));
+        let next = || match ready.next() {
+            Task::Drive(turn) => Some((turn.token.place, turn.is_long)),
+            _ => None,
+        };
+        assert_eq!([next(), next(), next(), next()], [Some((3, false)), Some((0, true)), Some((1, true)), None]);
+        ready.end_long();
+        assert_eq!(next(), Some((2, true)));
+    }
+}
