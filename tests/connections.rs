@@ -16,8 +16,9 @@ const SOON: Duration = Duration::from_secs(2);
 /// So many connections that have each sent this much.
 fn open(server: &Server, count: usize, bytes: &[u8]) -> Vec<Connection> {
     let begin = |_| {
-        let mut connection = Connection::open(server.address);
-        connection.send(bytes);
+        let connection = Connection::open(server.address);
+        // One that is given up at once need not be sent all of it.
+        let _ = connection.stream().write_all(bytes);
         connection
     };
     (0..count).map(begin).collect()
@@ -66,8 +67,8 @@ fn connections(server: &Server) -> u64 {
 fn stalled_bodies_leave_room_for_others() {
     let server = Server::start(&[]);
     let before = server.resident_kib();
-    // Twice what all bodies together may hold.
-    let mut stalled = open(&server, 100, &stalled_body(700_000));
+    // A third more than what all bodies together may hold, in pieces that the kernel takes from a client at once.
+    let mut stalled = open(&server, 700, &stalled_body(60_000));
     let large = |length: usize| format!("{{\"text\":\"{}\"}}", "x".repeat(length));
     for body in [large(17_000), large(900_000)] {
         let answer = wait_for("room", || Some(server.post(&body)).filter(|answer| answer.status != 503));

@@ -43,7 +43,8 @@ pub(super) struct Notes {
     pub(super) held: usize,
     /// Since when it has held any.
     pub(super) held_since: Instant,
-    pub(super) parked: Instant,
+    /// Since when it has waited for memory, if it does.
+    pub(super) waits_since: Option<Instant>,
     /// Bytes in both directions, and how many they were at the last two looks of the sweep.
     pub(super) moved: u64,
     pub(super) moved_before: [u64; 2],
@@ -157,7 +158,7 @@ impl Notes {
         Self {
             held: 0,
             held_since: now,
-            parked: now,
+            waits_since: None,
             moved: 0,
             moved_before: [0; 2],
             idle_since: None,

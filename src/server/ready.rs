@@ -178,20 +178,26 @@ pub(super) struct Waiters {
 }
 
 impl Waiters {
-    pub(super) fn push(&self, token: Token) {
-        let mut tokens = lock(&self.tokens);
-        tokens.push_back(token);
-        self.count.store(tokens.len(), Relaxed);
+    pub(super) fn push_back(&self, token: Token) {
+        self.change(|tokens| tokens.push_back(token));
+    }
+
+    pub(super) fn push_front(&self, token: Token) {
+        self.change(|tokens| tokens.push_front(token));
     }
 
     pub(super) fn pop(&self) -> Option<Token> {
         if self.count.load(Relaxed) == 0 {
             return None;
         }
+        self.change(VecDeque::pop_front)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Token>) -> T) -> T {
         let mut tokens = lock(&self.tokens);
-        let first = tokens.pop_front();
+        let outcome = change(&mut tokens);
         self.count.store(tokens.len(), Relaxed);
-        first
+        outcome
     }
 }
 
@@ -223,7 +229,7 @@ mod tests {
                     let mut descriptors = [PollFd::new(ready.wakeup(), PollFlags::IN)];
                     let _ = poll(&mut descriptors, None);
                     let _ = io::read(ready.wakeup(), &mut [0; 8]);
-                    ready.polled(driven.load(SeqCst) % 3 == 0);
+                    ready.polled(driven.load(SeqCst).is_multiple_of(3));
                 }
                 Task::End => return,
             }

@@ -54,8 +54,7 @@ struct Holder {
     /// It has not held any for long enough to be judged by that.
     is_new: bool,
     waits_for_memory: bool,
-    /// Since when it has waited.
-    parked: Instant,
+    waits_since: Option<Instant>,
 }
 
 impl Holder {
@@ -128,7 +127,7 @@ impl Shared {
                     moved: notes.moved - notes.moved_before[1],
                     is_new: now < notes.held_since + GRACE,
                     waits_for_memory,
-                    parked: notes.parked,
+                    waits_since: notes.waits_since,
                 });
             }
             if notes_progress {
@@ -161,7 +160,7 @@ impl Shared {
         let (mut waiting, mut holders): (Vec<_>, Vec<_>) =
             holders.into_iter().partition(|holder| holder.waits_for_memory);
         holders.sort_unstable_by_key(|holder| (!holder.is_stalled(), holder.is_new, Reverse(holder.cost())));
-        waiting.sort_unstable_by_key(|holder| holder.parked);
+        waiting.sort_unstable_by_key(|holder| holder.waits_since);
         let (shortage, excess, flood) = (self.memory.shortage(), self.memory.excess(), self.memory.flood());
         let mut freed = 0;
         for holder in &holders {

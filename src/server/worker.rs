@@ -142,7 +142,8 @@ impl Shared {
         notes.held = held + seat.connection.share();
         // For one body, and only as long as it is coming.
         notes.is_exempt &= held > 0 && seat.connection.is_in_body();
-        notes.parked = now;
+        let waited_before = notes.waits_since.is_some();
+        notes.waits_since = matches!(wait, Wait::Memory(_)).then(|| notes.waits_since.unwrap_or(now));
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
         let was_woken = matches!(occupant, Occupant::Driven { woken: true });
@@ -167,7 +168,9 @@ impl Shared {
             Wait::LongTurn => self.ready.push(Turn { token, is_long: true }),
             Wait::ShortTurn => self.ready.push(Turn { token, is_long: false }),
             _ if was_woken => self.ready.push(Turn { token, is_long: false }),
-            Wait::Memory(_) => self.memory_waiters.push(token),
+            // One that was woken in vain keeps its turn.
+            Wait::Memory(_) if waited_before => self.memory_waiters.push_front(token),
+            Wait::Memory(_) => self.memory_waiters.push_back(token),
             _ => {}
         }
         if self.memory.is_short() {
