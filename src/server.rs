@@ -11,6 +11,7 @@ mod pace;
 mod places;
 mod ready;
 pub(crate) mod service;
+mod shortage;
 mod socket;
 mod sweep;
 mod worker;
@@ -160,7 +161,9 @@ impl Server {
         listener::ignore_newcomers(&shared.listener);
         let no_more_bodies = deadline - STORE_NEEDS.min(left / 2);
         while Instant::now() < deadline {
-            if !shared.is_refusing.load(Relaxed) && !listener::will_have_newcomer(&shared.listener) {
+            if !shared.is_refusing.load(Relaxed)
+                && !listener::will_have_newcomer(&shared.listener, deadline.saturating_duration_since(Instant::now()))
+            {
                 shared.is_refusing.store(true, Relaxed);
                 listener::refuse_newcomers(&shared.listener);
             }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,30 @@ fn stalled_bodies_leave_room_for_others() {
     assert_eq!(evicted.header("retry-after"), Some("1"));
     assert_eq!(server.export().lines().count(), 3);
     server.expect_no_panic();
+}
+
+#[test]
+fn trickling_bodies_leave_room_for_others() {
+    let server = Server::start(&[("LOG", "off")]);
+    // An idle client that has sent an empty line must not change anything.
+    let _idle = open(&server, 1, b"\r\n");
+    let trickling = open(&server, 700, &stalled_body(60_000));
+    let has_ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            trickling.iter().for_each(|connection| connection.stream().set_nonblocking(true).unwrap());
+            while !has_ended.load(SeqCst) {
+                // What is given up or paused takes none.
+                trickling.iter().for_each(|connection| drop(connection.stream().write(&[b'x'; 100])));
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let body = format!("{{\"text\":\"{}\"}}", "x".repeat(17_000));
+        let answers: Vec<Answer> = (0..5).map(|_| answered_soon(|| server.post(&body))).collect();
+        has_ended.store(true, SeqCst);
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [201; 5]);
+    });
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl From<BodyError> for Problem {
                  Send it again later.",
             )
             .with_header("Retry-After", "1"),
-            BodyError::Stopped => Problem::new(503, "The server is stopping, and the request's body had not arrived.")
+            BodyError::Stopped => Problem::new(503, "The server is stopping, and the request had not arrived.")
                 .with_header("Retry-After", "1"),
         }
     }

@@ -69,9 +69,9 @@ pub(super) fn has_newcomer(listener: &TcpListener) -> bool {
     comes_within(listener, Duration::ZERO)
 }
 
-/// As `has_newcomer`, after the time that a handshake may take which has begun.
-pub(super) fn will_have_newcomer(listener: &TcpListener) -> bool {
-    comes_within(listener, HANDSHAKE)
+/// As `has_newcomer`, after the time that a handshake may take which has begun, but not after `most`.
+pub(super) fn will_have_newcomer(listener: &TcpListener, most: Duration) -> bool {
+    comes_within(listener, HANDSHAKE.min(most))
 }
 
 fn comes_within(listener: &TcpListener, patience: Duration) -> bool {

@@ -6,13 +6,17 @@
 //! generation of its connection, so that what comes late for one connection never reaches the next.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Wait};
 use super::service::Token;
 use super::socket::Socket;
 use crate::memory::Charge;
+use crate::sync::lock;
+
+/// How long a connection goes on although memory is short.
+const EXEMPT_FOR: Duration = Duration::from_millis(500);
 
 /// A connection and its socket.
 pub(super) struct Seat {
@@ -52,8 +56,10 @@ pub(super) struct Notes {
     pub(super) idle_since: Option<Instant>,
     /// Its memory is needed elsewhere.
     pub(super) evict: bool,
-    /// It goes on although memory is short.
-    pub(super) is_exempt: bool,
+    /// Since when it has gone on although memory is short.
+    pub(super) exempt_since: Option<Instant>,
+    /// It is among the connections that wait for memory.
+    pub(super) is_in_line: bool,
 }
 
 pub(super) struct Places {
@@ -136,8 +142,12 @@ impl Places {
     /// Ends every connection that nobody drives.
     pub(super) fn clear(&self) {
         for place in &self.places {
-            let occupant = std::mem::replace(&mut lock(place).occupant, Occupant::None);
-            drop(occupant);
+            let mut place = lock(place);
+            if !matches!(place.occupant, Occupant::Driven { .. }) {
+                let occupant = std::mem::replace(&mut place.occupant, Occupant::None);
+                drop(place);
+                drop(occupant);
+            }
         }
     }
 
@@ -154,6 +164,11 @@ impl Places {
 }
 
 impl Notes {
+    /// Whether it goes on although memory is short.
+    pub(super) fn is_exempt(&self, now: Instant) -> bool {
+        self.exempt_since.is_some_and(|since| now < since + EXEMPT_FOR)
+    }
+
     fn new(now: Instant) -> Self {
         Self {
             held: 0,
@@ -163,12 +178,8 @@ impl Notes {
             moved_before: [0; 2],
             idle_since: None,
             evict: false,
-            is_exempt: false,
+            exempt_since: None,
+            is_in_line: false,
         }
     }
-}
-
-/// What is under these locks is changed by single assignments, and so is whole even after a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,6 @@
 //! The sweep: a thread that looks over the parked connections every `TICK`, and at once when memory or places run short. It
 //! never ends a connection: it has those driven whose time has come, and notes what is asked of them.
 
-use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,16 +8,14 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::connection::{SHORT_IDLE, Wait};
 use super::places::Occupant;
-use super::service::Token;
+use super::shortage::{self, Holder, Levels};
 
 /// How late a deadline may be noticed.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How often the progress of connections is noted.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
 /// A connection that holds memory is left alone for so long.
-const GRACE: Duration = Duration::from_millis(500);
-/// A connection makes progress if it moves what it holds in at most so many periods.
-const PERIODS_FOR_ALL: u64 = 8;
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 /// The most idle connections that are closed in one look for the sake of newcomers.
 const MAX_CLOSED_AT_ONCE: usize = 64;
 
@@ -45,33 +42,11 @@ impl Signal {
     }
 }
 
-/// A connection that holds memory.
-struct Holder {
-    token: Token,
-    held: usize,
-    /// What it moved in the last one or two periods.
-    moved: u64,
-    /// It has not held any for long enough to be judged by that.
-    is_new: bool,
-    waits_for_memory: bool,
-    waits_since: Option<Instant>,
-}
-
-impl Holder {
-    /// Bytes held for each that was moved.
-    fn cost(&self) -> u64 {
-        self.held as u64 / (self.moved + 1)
-    }
-
-    fn is_stalled(&self) -> bool {
-        !self.is_new && self.moved.saturating_mul(PERIODS_FOR_ALL) < self.held as u64
-    }
-}
-
 impl Shared {
     pub(super) fn sweep(self: Arc<Self>) {
         let mut progress_noted = Instant::now();
         let mut last_look = Instant::now();
+        let mut turn = 0;
         while !self.has_ended.load(Relaxed) {
             self.sweep.wait(TICK);
             // Signals may come in thousands; looks need not.
@@ -84,7 +59,8 @@ impl Shared {
             if notes_progress {
                 progress_noted = Instant::now();
             }
-            self.look(notes_progress);
+            self.look(notes_progress, turn);
+            turn += 1;
             // A place that becomes free when the last one is taken may be noticed by neither side.
             let missed = !self.places.is_full() && self.newcomers_wait.swap(false, Relaxed);
             if (missed || self.accept_fails.load(Relaxed)) && !self.is_refusing.load(Relaxed) {
@@ -93,7 +69,7 @@ impl Shared {
         }
     }
 
-    fn look(&self, notes_progress: bool) {
+    fn look(&self, notes_progress: bool, turn: u64) {
         let now = Instant::now();
         let ends_idle = self.newcomers_wait.load(Relaxed);
         let is_stopping = self.is_stopping.load(Relaxed);
@@ -104,7 +80,7 @@ impl Shared {
         let mut holders = Vec::new();
         let mut one_is_exempt = false;
         self.places.for_each(|token, place| {
-            one_is_exempt |= place.notes.is_exempt;
+            one_is_exempt |= place.notes.is_exempt(now);
             let Occupant::Parked(_, wait) = &place.occupant else { return };
             let notes = &mut place.notes;
             let (until, ends_now) = match *wait {
@@ -119,14 +95,13 @@ impl Shared {
                 if now >= since + SHORT_IDLE {
                     idle.push((since, token));
                 }
-            } else if is_short && notes.held > 0 && !matches!(wait, Wait::Store(_)) {
-                let waits_for_memory = matches!(wait, Wait::Memory(_));
+            } else if is_short && notes.held > 0 && notes.idle_since.is_none() && !matches!(wait, Wait::Store(_)) {
                 holders.push(Holder {
                     token,
                     held: notes.held,
-                    moved: notes.moved - notes.moved_before[1],
+                    moved: notes.moved,
+                    moved_lately: notes.moved - notes.moved_before[1],
                     is_new: now < notes.held_since + GRACE,
-                    waits_for_memory,
                     waits_since: notes.waits_since,
                 });
             }
@@ -145,44 +120,23 @@ impl Shared {
             self.queue(token, |_| {});
         }
         if is_short {
-            self.relieve(holders, one_is_exempt);
+            self.relieve(holders, one_is_exempt, turn);
         } else {
             // Whoever freed the memory may have been another server, or nobody's turn.
             self.wake_for_memory();
         }
     }
 
-    /// Takes memory from those that hold the most for the least progress; one look picks all of them. Where far too much is
-    /// held, others follow that hold more than they move, the new ones last, and in the end those that have waited for more
-    /// the longest. Where nobody holds it for nothing, the one that holds some and has waited the longest goes on, so that
-    /// not all wait for each other.
-    fn relieve(&self, holders: Vec<Holder>, one_is_exempt: bool) {
-        let (mut waiting, mut holders): (Vec<_>, Vec<_>) =
-            holders.into_iter().partition(|holder| holder.waits_for_memory);
-        holders.sort_unstable_by_key(|holder| (!holder.is_stalled(), holder.is_new, Reverse(holder.cost())));
-        waiting.sort_unstable_by_key(|holder| holder.waits_since);
-        let (shortage, excess, flood) = (self.memory.shortage(), self.memory.excess(), self.memory.flood());
-        let mut freed = 0;
-        for holder in &holders {
-            let wanted = if holder.is_stalled() { shortage } else { excess };
-            if freed >= wanted || holder.cost() == 0 {
-                break;
-            }
-            freed += holder.held;
-            self.queue(holder.token, |notes| notes.evict = true);
+    fn relieve(&self, holders: Vec<Holder>, one_is_exempt: bool, turn: u64) {
+        let memory = &self.memory;
+        let levels = Levels { shortage: memory.shortage(), excess: memory.excess(), flood: memory.flood() };
+        let plan = shortage::relieve(holders, levels, !one_is_exempt, turn);
+        for holder in plan.evicted {
+            // Unless it has gone on meanwhile: then it is another request that would be met.
+            self.queue(holder.token, |notes| notes.evict = notes.moved == holder.moved);
         }
-        for holder in &waiting {
-            if freed >= flood {
-                break;
-            }
-            freed += holder.held;
-            self.queue(holder.token, |notes| notes.evict = true);
-        }
-        if freed == 0
-            && !one_is_exempt
-            && let Some(holder) = waiting.first()
-        {
-            self.queue(holder.token, |notes| notes.is_exempt = true);
+        if let Some(token) = plan.exempt {
+            self.queue(token, |notes| notes.exempt_since = Some(Instant::now()));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The workers: each waits in epoll for connections that can go on, drives one after another, and parks it again. They also
-//! accept.
+//! The workers: each takes connections that can go on, from the queue or from epoll, drives one after another, and parks
+//! it again. They also accept.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -25,7 +25,7 @@ use crate::log;
 /// What the events of the eventfd and of the listener carry in place of a token.
 pub(super) const WAKEUP: u64 = u64::MAX;
 pub(super) const NEWCOMERS: u64 = u64::MAX - 1;
-/// Events that one worker takes at once. Where there are more, another one is woken for them.
+/// Events that one worker takes at once. Where there are more, another one may be woken for them.
 const EVENTS: usize = 32;
 /// Turns of the queue that a worker takes before it looks at epoll again.
 const TURNS: usize = 8;
@@ -114,7 +114,7 @@ impl Shared {
                 end_if_idle: newcomers_wait || is_stopping,
                 end_bodies: self.ends_bodies.load(Relaxed),
                 evict: notes.evict,
-                is_memory_short: !notes.is_exempt && self.memory.is_short(),
+                is_memory_short: !notes.is_exempt(now) && self.memory.is_short(),
                 may_take_long: turn.is_long,
             },
         );
@@ -122,7 +122,7 @@ impl Shared {
     }
 
     fn park(&self, token: Token, mut seat: Box<Seat>, wait: Wait, now: Instant) {
-        if wait == Wait::Nothing {
+        if wait == Wait::Nothing || self.has_ended.load(Relaxed) {
             // Before the place is given away: the next connection must not meet this one's memory or descriptor.
             drop(seat);
             return self.end(token);
@@ -141,12 +141,14 @@ impl Shared {
         }
         notes.held = held + seat.connection.share();
         // For one body, and only as long as it is coming.
-        notes.is_exempt &= held > 0 && seat.connection.is_in_body();
+        notes.exempt_since = notes.exempt_since.filter(|_| seat.connection.is_in_body());
         let waited_before = notes.waits_since.is_some();
         notes.waits_since = matches!(wait, Wait::Memory(_)).then(|| notes.waits_since.unwrap_or(now));
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
         let was_woken = matches!(occupant, Occupant::Driven { woken: true });
+        let waits = !was_woken && matches!(wait, Wait::Memory(_));
+        let joins_line = waits && !std::mem::replace(&mut notes.is_in_line, true);
         let interest = match wait {
             _ if was_woken => None,
             Wait::Readable(_) => Some(EventFlags::IN),
@@ -169,8 +171,8 @@ impl Shared {
             Wait::ShortTurn => self.ready.push(Turn { token, is_long: false }),
             _ if was_woken => self.ready.push(Turn { token, is_long: false }),
             // One that was woken in vain keeps its turn.
-            Wait::Memory(_) if waited_before => self.memory_waiters.push_front(token),
-            Wait::Memory(_) => self.memory_waiters.push_back(token),
+            Wait::Memory(_) if joins_line && waited_before => self.memory_waiters.push_front(token),
+            Wait::Memory(_) if joins_line => self.memory_waiters.push_back(token),
             _ => {}
         }
         if self.memory.is_short() {
@@ -200,7 +202,7 @@ impl Shared {
     pub(super) fn wake_for_memory(&self) {
         while let Some(token) = self.memory_waiters.pop() {
             // One that has ended wakes nobody.
-            if self.queue(token, |_| {}) {
+            if self.queue(token, |notes| notes.is_in_line = false) {
                 return;
             }
         }

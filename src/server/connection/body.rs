@@ -1,9 +1,11 @@
 //! `State::Body`: a request's body comes in, to be collected or imported.
 
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use super::{
-    Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, SMALL_BODY, State, Transport, Turn, Wait, failed, protect,
+    ANSWER_WITHIN, Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, SMALL_BODY, State, Transport, Turn, Wait,
+    failed, protect,
 };
 use crate::http::body::{BodyError, BodyReader};
 use crate::server::exchange::InFlight;
@@ -24,6 +26,8 @@ pub(super) struct Receiving {
     is_broken: bool,
     /// The server has stopped reading it for a while.
     was_paused: bool,
+    /// Until when there has to be memory for more of it, where there is none.
+    short_until: Option<Instant>,
 }
 
 enum Sink {
@@ -48,7 +52,15 @@ impl Receiving {
 
     fn new(sink: Sink, body: BodyReader, expects_continue: bool, turn: &Turn) -> Self {
         let interim = if expects_continue && !body.is_complete() { CONTINUE } else { b"" };
-        Self { body, sink, pace: Pace::new(turn.timeouts.body, turn.now), interim, is_broken: false, was_paused: false }
+        Self {
+            body,
+            sink,
+            pace: Pace::new(turn.timeouts.body, turn.now),
+            interim,
+            is_broken: false,
+            was_paused: false,
+            short_until: None,
+        }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -201,9 +213,13 @@ impl Connection {
         // A client that sends nothing anyhow is not paused, but stalled.
         if turn.is_memory_short && receiving.length() >= SMALL_BODY && socket.waiting() > 0 {
             receiving.was_paused = true;
-            let until = receiving.pace.deadline();
+            let until = *receiving.short_until.get_or_insert(turn.now + ANSWER_WITHIN);
+            if turn.now >= until {
+                return self.break_body(BodyError::Evicted, exchange, receiving, turn);
+            }
             return self.park_in(State::Body(exchange, receiving), Wait::Memory(until));
         }
+        receiving.short_until = None;
         let most = if turn.is_memory_short { SMALL_BODY } else { MAX_TAKEN_AT_ONCE };
         match self.receive(most, socket) {
             Ok(0) => self.break_body(BodyError::Cut, exchange, receiving, turn),

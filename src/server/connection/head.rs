@@ -86,6 +86,8 @@ impl Connection {
                 let is_unwanted = turn.end_if_idle && turn.now >= head.since + SHORT_IDLE;
                 if was_idle && (is_unwanted || turn.now >= until) {
                     self.park_in(State::Closed, Wait::Nothing)
+                } else if turn.end_bodies && !was_idle {
+                    self.refuse(BodyError::Stopped.into(), turn)
                 } else if turn.now >= until {
                     self.refuse_slow_head(turn)
                 } else if turn.evict && !was_idle {
