@@ -182,24 +182,29 @@ stop_load "growing under 50 clients"
 
 # --- An outage of the database -----------------------------------------------------------------------------------------------
 
-# not_ready: those of the pods in $work/pods that are not, but for one that the autoscaler has just taken away.
-not_ready() {
-  app get pods --selector app.kubernetes.io/name=two-tier --output jsonpath='{range .items[*]}{.metadata.name}{"|"}{.metadata.deletionTimestamp}{"|"}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' |
-    grep --fixed-strings --file "$work/pods" | grep --extended-regexp '\|\|(False|Unknown|)$'
+# web_pods: a line for each web pod: its name, when its end was asked for, whether and since when it is ready, its restarts.
+web_pods() {
+  app get pods --selector app.kubernetes.io/name=two-tier --output jsonpath='{range .items[*]}{.metadata.name}{"|"}{.metadata.deletionTimestamp}{"|"}{.status.conditions[?(@.type=="Ready")].status}{" since "}{.status.conditions[?(@.type=="Ready")].lastTransitionTime}{", restarts: "}{.status.containerStatuses[0].restartCount}{"\n"}{end}'
 }
-all_ready() { ! not_ready; }
+all_ready() { web_pods >"$work/pods" && [[ -s $work/pods ]] && ! grep --quiet --invert-match '||True ' "$work/pods"; }
+# undisturbed: those of $work/pods are as they were, but for one that the autoscaler has taken away.
+undisturbed() {
+  web_pods >"$work/now" || return
+  cut --delimiter '|' --fields 1 "$work/pods" | grep --fixed-strings --file - "$work/now" >"$work/same" || return
+  ! grep --fixed-strings '||' "$work/same" | grep --invert-match --line-regexp --fixed-strings --file "$work/pods"
+}
 # explained: /data says what is wrong, over HTTP/1.0. busybox's wget shows nothing but a 200.
 explained() {
   timeout 15 kubectl --namespace two-tier-test exec client -- \
     sh -c "printf 'GET /data HTTP/1.0\r\n\r\n' | timeout 10 nc ${service#http://} 80" >"$work/data" 2>&1 || true
   grep -q '^HTTP/1.1 503' "$work/data" && grep -q '^Retry-After: ' "$work/data"
 }
-app get pods --selector app.kubernetes.io/name=two-tier --output jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}' >"$work/pods"
 wait_for 120 "every web pod is ready before the outage" all_ready
 # A new connection for each request, so that every pod gets some, and few enough to leave the autoscaler alone: a pod that
-# starts now does not become ready before the database is back.
+# starts now does not become ready before the database is back. At most 10 minutes or so, whatever becomes of this script.
 client exec client -- sh -c "
-  until [ -e /tmp/over ]; do
+  left=6000
+  until [ -e /tmp/over ] || [ \$((left -= 1)) -lt 0 ]; do
     if timeout 5 wget -q -O - $service/ >/dev/null 2>&1; then echo ok; else echo failed; fi
     sleep 0.1
   done
@@ -212,13 +217,15 @@ wait_for 30 "/data says that the database is away" explained
 outage=$SECONDS
 while ((SECONDS < outage + 40)); do
   explained || fail "/data says so throughout: $(<"$work/data")"
-  all_ready || fail "every web pod stays ready"
+  undisturbed || fail "every web pod stays ready: $(<"$work/now")"
   sleep 1
 done
 pass "/data says so throughout, and every web pod stays ready"
 mongo scale statefulset/mongo --replicas 1 >/dev/null
 mongo rollout status statefulset/mongo --timeout 5m >/dev/null || fail "the database comes back after the outage"
 wait_for 30 "and with it the documents" has_document
+undisturbed || fail "no web pod was unready or restarted: $(<"$work/now")"
+pass "no web pod was unready or restarted"
 client exec client -- sh -c ': >/tmp/over'
 wait "$load" || true
 load=
