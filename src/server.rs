@@ -6,6 +6,7 @@ mod connection;
 mod exchange;
 mod input;
 mod listener;
+mod newcomers;
 mod output;
 mod pace;
 mod places;

@@ -1,7 +1,6 @@
 //! The workers: each takes connections that can go on, from the queue or from epoll, drives one after another, and parks
-//! it again. They also accept.
+//! it again.
 
-use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,17 +9,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::net::{SocketFlags, accept_with};
 
 use super::Shared;
-use super::connection::{self, Connection, Transport, Wait};
+use super::connection::{self, Transport, Wait};
 use super::input::Buffer;
-use super::listener;
 use super::places::{Notes, Occupant, Place, Seat};
 use super::ready::{Task, Turn};
 use super::service::{Token, Waker};
-use super::socket::Socket;
-use crate::log;
 
 /// What the events of the eventfd and of the listener carry in place of a token.
 pub(super) const WAKEUP: u64 = u64::MAX;
@@ -30,8 +25,6 @@ const EVENTS: usize = 32;
 /// Turns of the queue that a worker takes before it looks at epoll again.
 const TURNS: usize = 8;
 const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// Connections that are accepted in one go.
-const MAX_ACCEPTED: usize = 64;
 /// How long a connection may go on when others wait for its place.
 const SHARED_TURN: Duration = Duration::from_secs(1);
 /// What the kernel holds for a client that does not take its answer, in bytes: measured for the socket's buffers as
@@ -209,7 +202,7 @@ impl Shared {
     }
 
     /// A connection has ended, and its place is free.
-    fn end(&self, token: Token) {
+    pub(super) fn end(&self, token: Token) {
         self.service.count(-1, 0);
         self.places.release(token);
         if !self.memory.is_short() {
@@ -223,90 +216,8 @@ impl Shared {
             self.all_ended.1.notify_all();
         }
     }
-
-    /// Has a worker told of the next newcomer.
-    pub(super) fn await_newcomers(&self) {
-        let flags = EventFlags::IN | EventFlags::ONESHOT;
-        let _ = epoll::modify(&self.epoll, &self.listener, EventData::new_u64(NEWCOMERS), flags);
-    }
-
-    /// Accepts those who wait, as long as there are places. Who finds none waits in the kernel.
-    fn accept(&self) {
-        for _ in 0..MAX_ACCEPTED {
-            let Some(token) = self.places.reserve() else {
-                if !listener::has_newcomer(&self.listener) {
-                    break;
-                }
-                self.newcomers_wait.store(true, Relaxed);
-                self.sweep.notify();
-                // A place that became free in between saw nobody waiting.
-                if !self.places.is_full() && self.newcomers_wait.swap(false, Relaxed) {
-                    self.await_newcomers();
-                }
-                return;
-            };
-            match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(descriptor) => {
-                    if self.accept_fails.swap(false, Relaxed) {
-                        log::info(format_args!("{}: accepting connections again", self.name));
-                    }
-                    self.seat(token, Socket::new(descriptor));
-                }
-                Err(error) => {
-                    self.places.release(token);
-                    if self.may_go_on_after(error.into()) {
-                        continue;
-                    }
-                    return;
-                }
-            }
-        }
-        self.await_newcomers();
-    }
-
-    /// Whether another `accept` makes sense at once.
-    fn may_go_on_after(&self, error: io::Error) -> bool {
-        match error.kind() {
-            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => true,
-            io::ErrorKind::WouldBlock => {
-                self.await_newcomers();
-                false
-            }
-            _ if self.is_refusing.load(Relaxed) => false,
-            // Out of descriptors or memory, most likely. The sweep tries again.
-            _ => {
-                if !self.accept_fails.swap(true, Relaxed) {
-                    log::error(format_args!("{}: cannot accept connections: {error}", self.name));
-                }
-                false
-            }
-        }
-    }
-
-    /// Gives a new connection its place, where it waits for its first request.
-    fn seat(&self, token: Token, socket: Socket) {
-        self.service.count(1, 0);
-        let now = Instant::now();
-        let retires = now + self.age_of(token);
-        let seat = Box::new(Seat { connection: Connection::new(now, retires), socket, charge: self.memory.charge(0) });
-        let flags = EventFlags::IN | EventFlags::ONESHOT;
-        let Some(mut place) = self.places.lock(token) else { return };
-        if epoll::add(&self.epoll, &seat.socket, event_data(token), flags).is_err() {
-            // The system has no memory for it.
-            drop((place, seat));
-            return self.end(token);
-        }
-        place.notes.idle_since = Some(now);
-        place.occupant = Occupant::Parked(seat, Wait::Readable(now + self.limits.timeouts.idle));
-    }
-
-    /// Ages differ by a fifth, so that connections that came together do not go together.
-    fn age_of(&self, token: Token) -> Duration {
-        let spread = token.place.wrapping_mul(7).wrapping_add(token.generation.wrapping_mul(13)) % 21;
-        self.limits.timeouts.age * (90 + spread) / 100
-    }
 }
 
-fn event_data(token: Token) -> EventData {
+pub(super) fn event_data(token: Token) -> EventData {
     EventData::new_u64(u64::from(token.place) << 32 | u64::from(token.generation))
 }
