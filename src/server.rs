@@ -20,14 +20,15 @@ mod worker;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::memory::Memory;
+use crate::sync::Monitor;
 pub(crate) use connection::ANSWER_WITHIN;
 pub(crate) use listener::listen;
 use places::Places;
@@ -97,7 +98,7 @@ struct Shared {
     /// The last `accept` failed; said once, not once a try.
     accept_fails: AtomicBool,
     /// Told when the last connection has ended.
-    all_ended: (Mutex<()>, Condvar),
+    all_ended: Monitor<()>,
 }
 
 impl Server {
@@ -171,12 +172,12 @@ impl Server {
             if Instant::now() >= no_more_bodies {
                 shared.ends_bodies.store(true, Relaxed);
             }
-            let lock = shared.all_ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let lock = shared.all_ended.lock();
             if shared.is_refusing.load(Relaxed) && shared.places.taken() == 0 {
                 break;
             }
-            let tick = sweep::TICK.min(deadline.saturating_duration_since(Instant::now()));
-            drop(shared.all_ended.1.wait_timeout(lock, tick));
+            let until = deadline.min(Instant::now() + sweep::TICK);
+            drop(shared.all_ended.wait_while_until(lock, until, |()| shared.places.taken() > 0));
         }
         let all_ended = shared.places.taken() == 0;
         shared.has_ended.store(true, Relaxed);

@@ -1,9 +1,10 @@
 //! What a request waits for while its connection is parked: an answer of the database's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::db::Pending;
 use crate::server::service::{Call, Step, Waker};
+use crate::sync::lock;
 
 /// An answer that will be there, and the call that brings it.
 pub(super) struct Reply<A> {
@@ -18,7 +19,7 @@ impl<A: Send + 'static> Reply<A> {
         let answer = Arc::new(Mutex::new(None));
         let (place, waker) = (answer.clone(), waker.clone());
         let pending = ask(Box::new(move |answer| {
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            *lock(&place) = Some(answer);
             waker.wake();
         }));
         Self { answer, pending: Some(pending) }
@@ -26,7 +27,7 @@ impl<A: Send + 'static> Reply<A> {
 
     /// The answer, once it is there; once only.
     pub(super) fn take(&mut self) -> Option<A> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.answer).take()
     }
 
     /// From now on there is an answer, if only that there is none.

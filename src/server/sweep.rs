@@ -1,14 +1,15 @@
 //! The sweep: a thread that looks over the parked connections every `TICK`, and at once when memory or places run short. It
 //! never ends a connection: it has those driven whose time has come, and notes what is asked of them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::connection::{SHORT_IDLE, Wait};
 use super::places::Occupant;
 use super::shortage::{self, Holder, Levels};
+use crate::sync::Monitor;
 
 /// How late a deadline may be noticed.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -21,24 +22,18 @@ const MAX_CLOSED_AT_ONCE: usize = 64;
 
 /// Has the sweep look at once.
 #[derive(Default)]
-pub(super) struct Signal {
-    is_set: Mutex<bool>,
-    set: Condvar,
-}
+pub(super) struct Signal(Monitor<bool>);
 
 impl Signal {
     pub(super) fn notify(&self) {
-        let mut is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_set {
-            *is_set = true;
-            self.set.notify_one();
+        if !std::mem::replace(&mut *self.0.lock(), true) {
+            self.0.notify_one();
         }
     }
 
     fn wait(&self, timeout: Duration) {
-        let is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.set.wait_timeout_while(is_set, timeout, |is_set| !*is_set);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+        let until = Instant::now() + timeout;
+        *self.0.wait_while_until(self.0.lock(), until, |is_set| !*is_set) = false;
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -212,8 +212,9 @@ impl Shared {
             self.await_newcomers();
         }
         if self.is_stopping.load(Relaxed) && self.places.taken() == 0 {
-            let _lock = self.all_ended.0.lock().unwrap_or_else(PoisonError::into_inner);
-            self.all_ended.1.notify_all();
+            // With the lock, so that it is not missed between a look and the wait.
+            drop(self.all_ended.lock());
+            self.all_ended.notify_all();
         }
     }
 }
