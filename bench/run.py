@@ -31,7 +31,7 @@ from measure.servers import build, documents, end_with_sigterm, settle
 BENCH = pathlib.Path(__file__).resolve().parent
 SECONDS = int(os.environ.get("SECONDS_EACH", "4"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-CLIENTS = (1, 8, 64, 200, 500)
+CLIENTS = (1, 8, 64, 200, 1000)
 
 
 def root(database):

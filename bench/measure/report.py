@@ -125,10 +125,11 @@ def _targets(results):
 
 def _target_rows(results):
     ratios = [
-        ("root", "bare loop", 200, 0.8), ("root", "Flask", 200, 5), ("root-connections", "axum", 200, 0.8),
+        *(("root", "axum", clients, 1) for clients in (1, 64, 200, 1000)),
+        ("root", "bare loop", 200, 0.8), ("root", "Flask", 200, 5), ("root-connections", "axum", 200, 1),
         ("get-mongodb", "axum cursor", 200, 100), ("get-mongodb", "axum single batch", 200, 10),
         ("get-mongodb", "axum cursor", 1, 1), ("get-mongodb", "axum single batch", 1, 1),
-        ("post-mongodb", "axum", 200, 5), ("post-mongodb", "axum", 1, 1),
+        ("post-mongodb", "axum", 200, 8), ("post-mongodb", "axum", 1, 0.95),
     ]
     for name, other, clients, target in ratios:
         if name in results:
