@@ -32,7 +32,9 @@ kill "$forward"
 wait "$forward" || true
 forward=
 
-# --- A setting, an upgrade, a password -----------------------------------------------------------------------------------
+# --- Whether the database is there; a setting, an upgrade, a password -----------------------------------------------------------------------------------
+# grep finds nothing where it has always been.
+kubectl -n app-namespace logs -l app.kubernetes.io/name=two-tier | grep 'reach the database' || (($? == 1))
 kubectl apply -f k8s.yaml
 kubectl -n app-namespace rollout restart deployment/app
 kubectl -n app-namespace rollout status deployment/app --timeout 3m

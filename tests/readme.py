@@ -52,6 +52,8 @@ ELSEWHERE = {
     "kubectl apply -f k8s.yaml": (CLUSTER, {}),
     "kubectl -n app-namespace rollout status deployment/app": (CLUSTER, {}),
     "kubectl -n app-namespace rollout restart deployment/app": (CLUSTER, {}),
+    "kubectl -n app-namespace logs -l app.kubernetes.io/name=two-tier | grep 'reach the database'":
+        (CLUSTER, {"database'": "database' || (($? == 1))"}),
     # In the background.
     "kubectl -n app-namespace port-forward service/app-service 8080:80": (CLUSTER, {"8080:80": "8080:80 &"}),
     # No terminal, and a minute of load.
