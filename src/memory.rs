@@ -40,9 +40,9 @@ impl Memory {
         self.held().saturating_sub(self.bound + self.bound / 8)
     }
 
-    /// By how many bytes more is held than is left of the machine's memory for a while.
-    pub(crate) fn flood(&self) -> usize {
-        self.held().saturating_sub(self.bound + self.bound / 2)
+    /// By how many bytes more is held than there is room for, with those that wait in sockets.
+    pub(crate) fn flood(&self, in_kernel: usize) -> usize {
+        (self.held() + in_kernel).saturating_sub(self.bound + self.bound / 2)
     }
 
     /// How many bytes have to be given back until a shortage is over for a while.

@@ -16,7 +16,7 @@ use crate::memory::Charge;
 use crate::sync::lock;
 
 /// How long a connection goes on although memory is short.
-const EXEMPT_FOR: Duration = Duration::from_millis(500);
+const EXEMPT_FOR: Duration = Duration::from_millis(100);
 
 /// A connection and its socket.
 pub(super) struct Seat {
@@ -45,6 +45,8 @@ pub(super) enum Occupant {
 pub(super) struct Notes {
     /// Bytes of memory.
     pub(super) held: usize,
+    /// Bytes that wait in its socket, where it is paused.
+    pub(super) in_kernel: usize,
     /// Since when it has held any.
     pub(super) held_since: Instant,
     /// Since when it has waited for memory, if it does.
@@ -172,6 +174,7 @@ impl Notes {
     fn new(now: Instant) -> Self {
         Self {
             held: 0,
+            in_kernel: 0,
             held_since: now,
             waits_since: None,
             moved: 0,

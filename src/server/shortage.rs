@@ -9,9 +9,7 @@ use super::service::Token;
 /// A connection makes progress if it moves what it holds in at most so many periods of the sweep.
 const PERIODS_FOR_ALL: u64 = 8;
 /// Every so many times the one that has waited the longest goes on, whatever it holds.
-const LONGEST_WAITING_EVERY: u64 = 4;
-/// To free less than this, in bytes, is to free nothing.
-const LITTLE: usize = 1024;
+const LONGEST_WAITING_EVERY: u64 = 2;
 
 /// A connection that holds memory.
 #[derive(Debug, Clone)]
@@ -57,12 +55,11 @@ impl Holder {
 /// follow that hold more than they move, the new ones last, and in the end those that wait for more, the longest waiting
 /// first.
 ///
-/// Where nobody holds it for nothing, one of those that wait goes on all the same (`turn` counts such looks), so that not all
-/// wait for each other: the one that holds the least, since it is likely to be done soonest, or now and then the one that
-/// has waited the longest.
+/// One of those that wait goes on all the same (`turn` counts the looks), so that not all wait for each other: the one that
+/// holds the least, since it is likely to be done soonest, or every other time the one that has waited the longest.
 pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, may_exempt: bool, turn: u64) -> Plan {
     let (mut waiting, mut others): (Vec<_>, Vec<_>) =
-        holders.into_iter().partition(|holder| holder.waits_since.is_some());
+        holders.into_iter().partition(|holder| holder.waits_since.is_some() && !holder.is_stalled());
     others.sort_unstable_by_key(|holder| (!holder.is_stalled(), holder.is_new, Reverse(holder.cost())));
     waiting.sort_unstable_by_key(|holder| holder.waits_since);
     let mut plan = Plan::default();
@@ -81,7 +78,7 @@ pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, may_exempt: bool, tu
         freed += holder.held;
         plan.evicted.push(holder);
     }
-    if freed < LITTLE && may_exempt {
+    if may_exempt {
         let longest_waiting = waiting.peek().map(|holder| holder.token);
         let least_holding = waiting.min_by_key(|holder| holder.held).map(|holder| holder.token);
         plan.exempt = if turn.is_multiple_of(LONGEST_WAITING_EVERY) { longest_waiting } else { least_holding };
@@ -103,7 +100,7 @@ mod tests {
     }
 
     fn waiting(place: u32, held: usize, since: Instant) -> Holder {
-        Holder { waits_since: Some(since), ..holder(place, held, 0) }
+        Holder { waits_since: Some(since), ..holder(place, held, held as u64) }
     }
 
     fn places(plan: &Plan) -> Vec<u32> {
@@ -128,6 +125,12 @@ mod tests {
     }
 
     #[test]
+    fn stalled_are_not_spared_for_waiting() {
+        let stalled = Holder { moved_lately: 1, ..waiting(0, 50_000, Instant::now()) };
+        assert_eq!(places(&relieve(vec![stalled], Levels { shortage: 1, ..NOTHING }, true, 1)), [0]);
+    }
+
+    #[test]
     fn waiting_go_in_a_flood_only() {
         let now = Instant::now();
         let holders = vec![waiting(0, 50_000, now), waiting(1, 50_000, now - Duration::from_secs(1))];
@@ -137,14 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn least_holding_goes_on_and_now_and_then_the_longest_waiting() {
+    fn least_holding_goes_on_and_in_turn_the_longest_waiting() {
         let now = Instant::now();
         let holders = vec![waiting(0, 4_000, now), waiting(1, 50_000, now - Duration::from_secs(1))];
         let exempt = |turn| relieve(holders.clone(), NOTHING, true, turn).exempt.map(|token| token.place);
-        assert_eq!([exempt(1), exempt(2), exempt(3), exempt(4)], [Some(0), Some(0), Some(0), Some(1)]);
+        assert_eq!([exempt(1), exempt(2), exempt(3), exempt(4)], [Some(0), Some(1), Some(0), Some(1)]);
         assert_eq!(relieve(holders.clone(), NOTHING, false, 1).exempt, None);
-        // A byte that is freed is no help to anybody.
-        let with_a_byte = [holders, vec![holder(2, 2, 0)]].concat();
-        assert!(relieve(with_a_byte, Levels { shortage: 1, ..NOTHING }, true, 1).exempt.is_some());
     }
 }

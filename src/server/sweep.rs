@@ -14,9 +14,9 @@ use crate::sync::Monitor;
 /// How late a deadline may be noticed.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How often the progress of connections is noted.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
+const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 /// A connection that holds memory is left alone for so long.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// The most idle connections that are closed in one look for the sake of newcomers.
 const MAX_CLOSED_AT_ONCE: usize = 64;
 
@@ -74,6 +74,7 @@ impl Shared {
         let mut idle = Vec::new();
         let mut holders = Vec::new();
         let mut one_is_exempt = false;
+        let mut in_kernel = 0;
         self.places.for_each(|token, place| {
             one_is_exempt |= place.notes.is_exempt(now);
             let Occupant::Parked(_, wait) = &place.occupant else { return };
@@ -91,16 +92,18 @@ impl Shared {
                     idle.push((since, token));
                 }
             } else if is_short && notes.held > 0 && notes.idle_since.is_none() && !matches!(wait, Wait::Store(_)) {
+                in_kernel += notes.in_kernel;
                 holders.push(Holder {
                     token,
-                    held: notes.held,
+                    held: notes.held + notes.in_kernel,
                     moved: notes.moved,
                     moved_lately: notes.moved - notes.moved_before[1],
                     is_new: now < notes.held_since + GRACE,
                     waits_since: notes.waits_since,
                 });
             }
-            if notes_progress {
+            // The time for which it is paused does not count.
+            if notes_progress && notes.waits_since.is_none() {
                 notes.moved_before = [notes.moved, notes.moved_before[0]];
             }
         });
@@ -115,16 +118,16 @@ impl Shared {
             self.queue(token, |_| {});
         }
         if is_short {
-            self.relieve(holders, one_is_exempt, turn);
+            self.relieve(holders, in_kernel, one_is_exempt, turn);
         } else {
             // Whoever freed the memory may have been another server, or nobody's turn.
             self.wake_for_memory();
         }
     }
 
-    fn relieve(&self, holders: Vec<Holder>, one_is_exempt: bool, turn: u64) {
+    fn relieve(&self, holders: Vec<Holder>, in_kernel: usize, one_is_exempt: bool, turn: u64) {
         let memory = &self.memory;
-        let levels = Levels { shortage: memory.shortage(), excess: memory.excess(), flood: memory.flood() };
+        let levels = Levels { shortage: memory.shortage(), excess: memory.excess(), flood: memory.flood(in_kernel) };
         let plan = shortage::relieve(holders, levels, !one_is_exempt, turn);
         for holder in plan.evicted {
             // Unless it has gone on meanwhile: then it is another request that would be met.

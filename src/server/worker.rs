@@ -122,17 +122,18 @@ impl Shared {
         }
         let held = match wait {
             Wait::Writable(_) => seat.connection.held() + KERNEL_HOLDS,
-            Wait::Memory(_) => seat.connection.held() + seat.socket.waiting(),
             _ => seat.connection.held(),
         };
         seat.charge.set(held);
         let Some(mut place) = self.places.lock(token) else { return };
         let Place { occupant, notes, .. } = &mut *place;
         // Nor is it judged by the time for which the server has kept it waiting.
-        if notes.held == 0 || matches!(wait, Wait::Store(_) | Wait::Memory(_)) {
+        if notes.held == 0 || matches!(wait, Wait::Store(_)) {
             notes.held_since = now;
         }
         notes.held = held + seat.connection.share();
+        // What has come of a body that is paused is the kernel's for now: it keeps nobody else waiting.
+        notes.in_kernel = if matches!(wait, Wait::Memory(_)) { seat.socket.waiting() } else { 0 };
         // For one body, and only as long as it is coming.
         notes.exempt_since = notes.exempt_since.filter(|_| seat.connection.is_in_body());
         let waited_before = notes.waits_since.is_some();
