@@ -2,13 +2,11 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
-use support::{Connection, Directory, Mongodb, Server};
+use support::{Connection, Mongodb};
 
 /// Once the whole request is there.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
@@ -24,9 +22,7 @@ fn head(length: usize) -> String {
 fn waits_of_one_request_share_one_deadline() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let directory = Arc::new(Directory::new());
-    let uri = mongodb.uri_through(&proxy, &database_of(&directory));
-    let server = Server::start_in(directory, &[("MONGODB_URI", &uri), ("MAX_BODY", &MAX_BODY.to_string())]);
+    let server = mongodb.start_behind(&proxy, "", &[("MAX_BODY", &MAX_BODY.to_string())]);
     assert_eq!(server.post("{}").status, 201);
     proxy.set_for("insert", Fate::Lose);
 
@@ -54,9 +50,7 @@ fn waits_of_one_request_share_one_deadline() {
 fn waits_of_an_import_do_not_add_up() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let directory = Arc::new(Directory::new());
-    let uri = mongodb.uri_through(&proxy, &database_of(&directory));
-    let server = Server::start_in(directory, &[("MONGODB_URI", &uri)]);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     assert_eq!(server.post("{}").status, 201);
     proxy.set_for("insert", Fate::Lose);
     // Several batches, of which two are on their way at once.
@@ -69,9 +63,7 @@ fn waits_of_an_import_do_not_add_up() {
 fn client_that_is_slow_to_send_does_not_use_up_the_deadline() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let directory = Arc::new(Directory::new());
-    let uri = mongodb.uri_through(&proxy, &database_of(&directory));
-    let server = Server::start_in(directory, &[("MONGODB_URI", &uri)]);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     assert_eq!(server.post("{}").status, 201);
     proxy.set_for("insert", Fate::DelayAnswer(Duration::from_secs(1)));
     let mut slow = Connection::open(server.address);

@@ -1,5 +1,5 @@
 //! How an export ends for a client of HTTP/1.0, which knows the end of it by the end of the connection: in good order
-//! only if it is whole. Proxies speak HTTP/1.0 to what is behind them, nginx unless told otherwise.
+//! only if it is whole. Proxies may speak HTTP/1.0 to the server, as nginx does by default.
 
 mod support;
 

@@ -27,12 +27,6 @@ fn start(mongodb: &Mongodb, settings: &[(&str, &str)]) -> (Server, String) {
 }
 
 /// A server that reaches its database through a proxy.
-fn start_behind(mongodb: &Mongodb, proxy: &Proxy, options: &str) -> Server {
-    let directory = Arc::new(Directory::new());
-    let uri = mongodb.uri_through(proxy, &database_of(&directory)) + options;
-    Server::start_in(directory, &[("MONGODB_URI", &uri), ("LOG", "off")])
-}
-
 fn collection(mongodb: &Mongodb, database: &str, name: &str) -> Collection<RawDocumentBuf> {
     mongodb.client().database(database).collection(name)
 }
@@ -162,7 +156,7 @@ fn a_user_who_may_not_is_a_500_that_says_so() {
 fn requests_that_arrive_together_share_commands() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     assert_eq!(server.post("{\"_id\":\"first\"}").status, 201);
     at_once(|number| {
         let mut connection = Connection::open(server.address);
@@ -197,7 +191,7 @@ fn what_the_uri_does_not_say_is_what_keeps_documents() {
         ("&journal=false&w=1", doc! { "w": 1, "j": false }),
     ] {
         let proxy = Proxy::start(mongodb.port());
-        let server = start_behind(mongodb, &proxy, options);
+        let server = mongodb.start_behind(&proxy, options, &[("LOG", "off")]);
         assert_eq!(server.post("{\"_id\":1}").status, 201);
         let insert = &proxy.commands("insert")[0];
         assert_eq!(insert.get_document("writeConcern").unwrap(), &write_concern, "{options}");
@@ -212,7 +206,7 @@ fn what_the_uri_does_not_say_is_what_keeps_documents() {
 fn a_write_that_was_sent_twice_is_stored_once_and_acknowledged() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     proxy.set_for("insert", Fate::Repeat);
     // The _id is the server's own, so that the document that is there already can only be this one.
     for body in ["{\"n\":1}", "[{\"n\":2},{\"n\":3}]"] {
@@ -235,7 +229,7 @@ fn pages_are_asked_for_by_the_index_of_the_id() {
         return;
     }
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     let ids = [
         "null",
         "1",

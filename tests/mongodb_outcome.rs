@@ -3,26 +3,20 @@
 
 mod support;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
 use std::thread;
 
 use bson::{Document, doc};
 use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
-use support::{Answer, Directory, Mongodb, Server, wait_for};
+use support::{Answer, Mongodb, Server, wait_for};
 
 const MAY_BE_STORED: &str = "may have been stored";
 const DATABASE: &str = "db";
 
 fn start(uri: &str) -> Server {
     Server::start(&[("MONGODB_URI", uri)])
-}
-
-fn start_behind(mongodb: &Mongodb, proxy: &Proxy, options: &str) -> Server {
-    let directory = Arc::new(Directory::new());
-    let uri = mongodb.uri_through(proxy, &database_of(&directory)) + options;
-    Server::start_in(directory, &[("MONGODB_URI", &uri)])
 }
 
 /// A server over a database that does nothing but what its script says, without authentication.
@@ -66,7 +60,7 @@ fn error(code: i32, name: &str) -> Document {
     doc! { "ok": 0, "code": code, "codeName": name, "errmsg": "asked tests@127.0.0.1:27017 for it" }
 }
 
-/// A 503 with when to try again, which tells no client where the database is, or who asks it.
+/// A 503 with `Retry-After` that reveals neither the address of the database nor the user.
 #[track_caller]
 fn assert_unavailable(answer: &Answer, may_be_stored: bool) {
     let detail = answer.problem(503);
@@ -126,7 +120,7 @@ fn writes_without_login_are_not_stored() {
 fn write_whose_connection_cannot_be_made_is_not_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     proxy.set(|name| if name == "saslStart" { Fate::CutBefore } else { Fate::Pass });
     assert_unavailable(&server.post("{\"_id\":1}"), false);
     assert!(proxy.commands("insert").is_empty());
@@ -137,7 +131,7 @@ fn write_whose_connection_cannot_be_made_is_not_stored() {
 fn write_whose_answer_is_lost_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     let fates = [
         Fate::CutAfter,
         Fate::CutInAnswer,
@@ -165,7 +159,7 @@ fn write_that_monitor_interrupts_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     // Soon enough for the request to be told of it.
-    let server = start_behind(mongodb, &proxy, "&heartbeatFrequencyMS=500&connectTimeoutMS=500");
+    let server = mongodb.start_behind(&proxy, "&heartbeatFrequencyMS=500&connectTimeoutMS=500", &[]);
     assert_eq!(server.post("{\"_id\":0}").status, 201);
     proxy.set(|name| match name {
         "insert" => Fate::LoseAnswer,
@@ -184,7 +178,7 @@ fn write_that_monitor_interrupts_may_be_stored() {
 fn refusals_of_whole_write_tell_whether_it_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     let labelled = |label: &str| {
         let mut error = error(4242, "SomethingNew");
         error.insert("errorLabels", [label]);
@@ -235,7 +229,7 @@ fn refusals_of_whole_write_tell_whether_it_may_be_stored() {
 fn refusals_of_one_document_tell_whose_fault_it_is() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     let cases = [
         (121, 400),
         (2, 400),
@@ -314,7 +308,7 @@ fn write_to_primary_that_steps_down_is_sent_again() {
 fn unique_index_refuses_whatever_value_clashes() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     let namespace = format!("{}.data", database_of(&server.directory()));
     for key in ["email: \"index: _id_\"", "email: \" index: _id_ dup key: { : 1 }\"", "email: \"collection: \""] {
         let message = format!("E11000 duplicate key error collection: {namespace} index: email_1 dup key: {{ {key} }}");
@@ -333,7 +327,7 @@ fn unique_index_refuses_whatever_value_clashes() {
 fn unique_index_that_server_does_not_name_is_told_from_id() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     let collection = mongodb.client().database(&database_of(&server.directory())).collection::<Document>("data");
     let unique = ::mongodb::options::IndexOptions::builder().unique(true).build();
     let index = ::mongodb::IndexModel::builder().keys(doc! { "email": 1 }).options(unique).build();
@@ -351,7 +345,7 @@ fn unique_index_that_server_does_not_name_is_told_from_id() {
 fn document_that_meets_itself_is_stored_once() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     assert_eq!(server.post("{\"n\":0}").status, 201);
     // The connection breaks when the server has stored it, and the second command finds it there.
     let cut = AtomicUsize::new(0);
@@ -374,7 +368,7 @@ fn document_that_meets_itself_is_stored_once() {
 fn duplicate_that_cannot_be_read_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy, "");
+    let server = mongodb.start_behind(&proxy, "", &[]);
     assert_eq!(server.post("{}").status, 201);
     proxy.set(|name| match name {
         "insert" => Fate::Repeat,

@@ -3,26 +3,19 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::thread;
 
 use bson::{Bson, Decimal128, Document, doc};
+use serde_json::Value;
 use support::collection::Collection;
 use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
-use support::{Connection, Directory, Mongodb, Server};
-
-/// A server that reaches its database through a proxy.
-fn start_behind(mongodb: &Mongodb, proxy: &Proxy) -> Server {
-    let directory = Arc::new(Directory::new());
-    let uri = mongodb.uri_through(proxy, &database_of(&directory));
-    Server::start_in(directory, &[("MONGODB_URI", &uri), ("LOG", "off")])
-}
+use support::{Connection, Mongodb, Server};
 
 /// A server over a collection that a script plays.
 fn start_over(collection: Collection) -> Option<(Server, Proxy)> {
     let proxy = Proxy::start(Mongodb::shared_own()?.port());
-    let server = start_behind(Mongodb::shared_own()?, &proxy);
+    let server = Mongodb::shared_own()?.start_behind(&proxy, "", &[("LOG", "off")]);
     proxy.answer("find", move |command| collection.find(command));
     Some((server, proxy))
 }
@@ -33,17 +26,8 @@ fn decimal(text: &str) -> Bson {
 
 /// The `_id`s in each page as JSON, from `target` along the links.
 fn walk(server: &Server, target: &str) -> Vec<Vec<String>> {
-    let mut connection = Connection::open(server.address);
-    let mut next = Some(target.to_owned());
-    let mut pages = Vec::new();
-    while let Some(target) = next {
-        let answer = connection.request("GET", &target, &[], b"");
-        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
-        pages.push(answer.json().as_array().unwrap().iter().map(|document| document["_id"].to_string()).collect());
-        assert!(pages.len() < 1000, "the links do not come to an end: {target}");
-        next = answer.next_link();
-    }
-    pages
+    let ids = |page: &Vec<Value>| page.iter().map(|document| document["_id"].to_string()).collect();
+    server.pages(target, 1000).iter().map(ids).collect()
 }
 
 fn numbers(range: impl Iterator<Item = i32>) -> Vec<String> {
@@ -59,7 +43,7 @@ fn fill(server: &Server, count: i32) {
 fn a_page_is_asked_for_as_one_batch() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     fill(&server, 700);
     assert_eq!(server.get("/data?limit=500").json().as_array().unwrap().len(), 500);
     let [find] = &proxy.commands("find")[..] else { panic!("more than one find") };
@@ -85,7 +69,7 @@ fn end_after_three(mut answer: Document) -> Document {
 fn a_reply_that_ends_early_ends_nothing() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     fill(&server, 20);
     server.post("[{\"_id\":\"a\"},{\"_id\":\"b\"},{\"_id\":\"c\"},{\"_id\":\"d\"},{\"_id\":\"e\"}]");
     proxy.set_for("find", Fate::Edit(end_after_three));
@@ -218,7 +202,7 @@ fn documents_whose_id_no_url_has_room_for_are_all_in_the_pages_and_the_export() 
         Bson::Boolean(true),
     ];
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     store_as_another(&server, &ids);
     let all: Vec<String> = server.export().lines().map(|line| line.to_owned()).collect();
     assert_eq!(all.len(), ids.len());

@@ -5,6 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use serde_json::Value;
 use support::{Connection, Server, Store};
 
 stores![
@@ -61,18 +62,8 @@ fn fill(server: &Server, ids: &[&str]) {
 
 /// What `n` is in each document of each page, from `target` along the links.
 fn walk(server: &Server, target: &str) -> Vec<Vec<u64>> {
-    let mut connection = Connection::open(server.address);
-    let mut next = Some(target.to_owned());
-    let mut pages = Vec::new();
-    while let Some(target) = next {
-        let answer = connection.request("GET", &target, &[], b"");
-        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
-        let documents = answer.json();
-        pages.push(documents.as_array().unwrap().iter().map(|document| document["n"].as_u64().unwrap()).collect());
-        assert!(pages.len() < 5000, "the links do not come to an end: {target}");
-        next = answer.next_link();
-    }
-    pages
+    let numbers = |page: &Vec<Value>| page.iter().map(|document| document["n"].as_u64().unwrap()).collect();
+    server.pages(target, 5000).iter().map(numbers).collect()
 }
 
 fn following_the_link_visits_every_document_once(store: Store) {

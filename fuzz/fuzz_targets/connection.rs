@@ -4,7 +4,7 @@
 //! must be the same if all bytes come at once. It comes to its end in a bounded number of turns, holds little, and every
 //! request is told of once (tests/session.rs).
 //!
-//! A byte FF in the input is not sent: what is behind it arrives by itself.
+//! A byte FF in the input is not sent: what follows it arrives on its own.
 #![no_main]
 
 #[path = "../../src"]

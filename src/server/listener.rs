@@ -50,7 +50,7 @@ fn bind(address: SocketAddr, send_timeout: Duration) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Has the kernel drop what knocks at the listener; who already waits, or is being let in, stays. Otherwise there would
+/// Has the kernel drop new connections; those that already wait, or are being set up, stay. Otherwise there would
 /// be no end of them, and closing it would reset those that came last. Where it cannot be done, that is what happens.
 pub(super) fn ignore_newcomers(listener: &TcpListener) {
     /// A classic BPF program, as in linux/filter.h: of a TCP segment with SYN set let 0 bytes through, of any other

@@ -25,7 +25,7 @@ impl Shared {
         let _ = epoll::modify(&self.epoll, &self.listener, EventData::new_u64(NEWCOMERS), flags);
     }
 
-    /// Accepts those who wait, as long as there are places. Who finds none waits in the kernel.
+    /// Accepts waiting connections as long as there are places. The others stay in the kernel's backlog.
     pub(super) fn accept(&self) {
         for _ in 0..MAX_ACCEPTED {
             let Some(token) = self.places.reserve() else {

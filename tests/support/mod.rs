@@ -17,6 +17,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 pub use http::{Answer, Connection};
 pub use mongodb::Mongodb;
 
@@ -255,6 +257,22 @@ impl Server {
     #[track_caller]
     pub fn import(&self, lines: &str) -> Answer {
         self.request("POST", "/data", &[("Content-Type", "application/x-ndjson")], lines.as_bytes())
+    }
+
+    /// The documents in each page, from `target` along the links, which have to end before there are `limit` pages.
+    #[track_caller]
+    pub fn pages(&self, target: &str, limit: usize) -> Vec<Vec<Value>> {
+        let mut connection = Connection::open(self.address);
+        let mut next = Some(target.to_owned());
+        let mut pages = Vec::new();
+        while let Some(target) = next {
+            let answer = connection.request("GET", &target, &[], b"");
+            assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+            pages.push(answer.json().as_array().unwrap().clone());
+            assert!(pages.len() < limit, "the links do not come to an end: {target}");
+            next = answer.next_link();
+        }
+        pages
     }
 
     /// The whole collection, a document a line.

@@ -14,14 +14,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
 use bson::doc;
 use mongodb::sync::Client;
 
-use super::{Directory, wait_for};
+use super::proxy::Proxy;
+use super::{Directory, Server, wait_for};
 
 const USER: &str = "tests";
 /// With every character that a URI has to encode.
@@ -133,9 +134,16 @@ impl Mongodb {
     }
 
     /// As `uri`, through a proxy.
-    pub fn uri_through(&self, proxy: &super::proxy::Proxy, database: &str) -> String {
+    pub fn uri_through(&self, proxy: &Proxy, database: &str) -> String {
         let own = format!("@127.0.0.1:{}/", self.port());
         self.uri(database).replace(&own, &format!("@{}/", proxy.address))
+    }
+
+    /// Starts a two-tier that reaches this database through a proxy; `options` go at the end of its URI.
+    pub fn start_behind(&self, proxy: &Proxy, options: &str, settings: &[(&str, &str)]) -> Server {
+        let directory = Arc::new(Directory::new());
+        let uri = self.uri_through(proxy, &database_of(&directory)) + options;
+        Server::start_in(directory, &[&[("MONGODB_URI", uri.as_str())], settings].concat())
     }
 
     /// The port on 127.0.0.1 of a server of one's own.
