@@ -25,6 +25,14 @@ fn open(server: &Server, count: usize, bytes: &[u8]) -> Vec<Connection> {
     (0..count).map(begin).collect()
 }
 
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 #[track_caller]
 fn answered_soon(request: impl FnOnce() -> Answer) -> Answer {
     let since = Instant::now();
@@ -99,6 +107,8 @@ fn trickling_bodies_leave_room_for_others() {
     let trickling = open(&server, 700, &stalled_body(60_000));
     let has_ended = AtomicBool::new(false);
     thread::scope(|scope| {
+        // Also when an assertion fails, or the scope would wait for ever.
+        let _ended = SetOnDrop(&has_ended);
         scope.spawn(|| {
             trickling.iter().for_each(|connection| connection.stream().set_nonblocking(true).unwrap());
             while !has_ended.load(SeqCst) {
@@ -109,7 +119,6 @@ fn trickling_bodies_leave_room_for_others() {
         });
         let body = format!("{{\"text\":\"{}\"}}", "x".repeat(17_000));
         let answers: Vec<Answer> = (0..5).map(|_| answered_soon(|| server.post(&body))).collect();
-        has_ended.store(true, SeqCst);
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, [201; 5]);
     });
