@@ -24,7 +24,7 @@ COPY src src
 # Shown by --version.
 ARG REVISION=unknown
 # Newer than what was built of the stand-in above, whatever time the copy kept.
-RUN touch src/main.rs \
+RUN touch src/main.rs src/lib.rs \
     && TWO_TIER_COMMIT=$REVISION cargo build --locked --release --target "$(uname -m)-unknown-linux-gnu" \
     && cp "target/$(uname -m)-unknown-linux-gnu/release/two-tier" root/
 

@@ -1,4 +1,5 @@
-//! Tells the program which commit it is built from: TWO_TIER_COMMIT where it is set (an image has no .git), else git.
+//! Tells the program which commit it is built from: TWO_TIER_COMMIT where it is set (an image has
+//! no .git), else git.
 
 use std::env;
 use std::process::Command;

@@ -65,7 +65,10 @@ mod tests {
             let (before, text, after) = (Utc::now(), timestamp(), Utc::now());
             let time = DateTime::parse_from_rfc3339(&text).expect("RFC 3339");
             assert_eq!(time.to_utc().to_rfc3339_opts(SecondsFormat::Millis, true), text);
-            assert!(before.timestamp_millis() <= time.timestamp_millis() && time <= after, "{text}");
+            assert!(
+                before.timestamp_millis() <= time.timestamp_millis() && time <= after,
+                "{text}"
+            );
         }
     }
 
@@ -74,8 +77,10 @@ mod tests {
         let before = Utc::now().timestamp();
         let text = http_date();
         let after = Utc::now().timestamp();
-        let form =
-            |second| DateTime::from_timestamp(second, 0).map(|time| time.format("%a, %d %b %Y %T GMT").to_string());
+        let form = |second| {
+            DateTime::from_timestamp(second, 0)
+                .map(|time| time.format("%a, %d %b %Y %T GMT").to_string())
+        };
         assert!((before..=after).any(|second| form(second).as_deref() == Some(&text)), "{text}");
     }
 }

@@ -1,5 +1,5 @@
-//! The settings: environment variables -> `Config`. Each setting, its default and its meaning stand in one table,
-//! which `--help` prints and the README repeats.
+//! The settings: environment variables -> `Config`. Each setting, its default and its meaning stand
+//! in one table, which `--help` prints and the README repeats.
 
 use std::env::{self, VarError};
 use std::fmt::{self, Debug, Display};
@@ -8,7 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::{self, Format};
+use crate::log::{self, Escaped, Format};
 use crate::server::Timeouts;
 
 /// What the environment says, checked.
@@ -64,7 +64,7 @@ impl Debug for Secret {
 
 /// A setting that cannot be used: which one, and what it takes.
 #[derive(Debug, PartialEq)]
-pub(crate) struct SettingError {
+pub struct SettingError {
     name: String,
     problem: String,
 }
@@ -77,7 +77,7 @@ impl SettingError {
 
 impl Display for SettingError {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        write!(formatter, "{}: {}", self.name, self.problem)
+        write!(formatter, "{}: {}", self.name, Escaped(&self.problem))
     }
 }
 
@@ -105,7 +105,11 @@ const SETTINGS: [Setting; 19] = [
     setting("OPS_PORT", "9090", "port of /healthz, /readyz and /metrics"),
     secret(MONGODB_URI, "MongoDB to store documents in, mongodb://USER:PASSWORD@HOST/DATABASE"),
     setting("COLLECTION", "data", "collection of that database"),
-    setting("DATA_FILE", "two-tier.redb", "file to store documents in where MONGODB_URI is not set"),
+    setting(
+        "DATA_FILE",
+        "two-tier.redb",
+        "file to store documents in where MONGODB_URI is not set",
+    ),
     secret("API_TOKEN", "bearer token that /data asks for; unset, it asks for none"),
     setting("MAX_CONNECTIONS", "10000", "connections served at once; more wait"),
     setting("MAX_CONNECTION_AGE", "60s", "time after which a connection ends with its next answer"),
@@ -118,7 +122,11 @@ const SETTINGS: [Setting; 19] = [
     setting("SHUTDOWN_TIMEOUT", "30s", "time for requests in progress to finish after that"),
     setting("GROUPING", "on", "on: concurrent calls to the store share one; off: to compare"),
     setting("LOG", "text", "text or json: a line a request; off: only other events"),
-    setting("LOG_RATE", "1000", "lines of requests a second at most; how many are left out is said"),
+    setting(
+        "LOG_RATE",
+        "1000",
+        "lines of requests a second at most; how many are left out is said",
+    ),
 ];
 
 /// Looks a variable up. An empty one counts as not set, unless it is a secret.
@@ -135,7 +143,8 @@ impl Config {
 
     fn read(lookup: Lookup) -> Result<Self, SettingError> {
         let host = value("HOST", lookup)?;
-        let duration = |name| parse(name, lookup, "a time such as 500ms, 10s or 2min", parse_duration);
+        let duration =
+            |name| parse(name, lookup, "a time such as 500ms, 10s or 2min", parse_duration);
         // To a socket, and to a client, no time at all is no limit or no service.
         let limit = |name| {
             parse(name, lookup, "a time such as 500ms, 10s or 2min, and not 0", |text| {
@@ -144,7 +153,10 @@ impl Config {
         };
         Ok(Self {
             address: resolve(&host, parse("PORT", lookup, PORT, |text| text.parse().ok())?)?,
-            ops_address: resolve(&host, parse("OPS_PORT", lookup, PORT, |text| text.parse().ok())?)?,
+            ops_address: resolve(
+                &host,
+                parse("OPS_PORT", lookup, PORT, |text| text.parse().ok())?,
+            )?,
             store: store(lookup)?,
             api_token: api_token(lookup)?,
             connections: parse("MAX_CONNECTIONS", lookup, "a number from 1 to 100000", |text| {
@@ -157,9 +169,12 @@ impl Config {
                 send: limit("SEND_TIMEOUT")?,
                 age: limit("MAX_CONNECTION_AGE")?,
             },
-            max_body: parse("MAX_BODY", lookup, "a size from 1KiB to 16MiB, such as 65536, 512KiB or 4MiB", |text| {
-                parse_size(text).filter(|size| (1 << 10..=16 << 20).contains(size))
-            })?,
+            max_body: parse(
+                "MAX_BODY",
+                lookup,
+                "a size from 1KiB to 16MiB, such as 65536, 512KiB or 4MiB",
+                |text| parse_size(text).filter(|size| (1 << 10..=16 << 20).contains(size)),
+            )?,
             shutdown_delay: duration("SHUTDOWN_DELAY")?,
             shutdown_timeout: duration("SHUTDOWN_TIMEOUT")?,
             grouping: parse("GROUPING", lookup, "on or off", |text| match text {
@@ -174,9 +189,12 @@ impl Config {
                     "off" => Some(Format::Off),
                     _ => None,
                 })?,
-                max_requests_per_second: parse("LOG_RATE", lookup, "a number from 1 to 1000000", |text| {
-                    text.parse().ok().filter(|count| (1..=1_000_000).contains(count))
-                })?,
+                max_requests_per_second: parse(
+                    "LOG_RATE",
+                    lookup,
+                    "a number from 1 to 1000000",
+                    |text| text.parse().ok().filter(|count| (1..=1_000_000).contains(count)),
+                )?,
             },
         })
     }
@@ -187,7 +205,11 @@ pub(crate) fn table() -> String {
     SETTINGS
         .iter()
         .map(|setting| {
-            let name = if setting.secret { format!("{}[_FILE]", setting.name) } else { setting.name.to_owned() };
+            let name = if setting.secret {
+                format!("{}[_FILE]", setting.name)
+            } else {
+                setting.name.to_owned()
+            };
             let default = if setting.default.is_empty() { "-" } else { setting.default };
             format!("  {name:<18} {default:<14} {}\n", setting.meaning)
         })
@@ -201,18 +223,24 @@ const PORT: &str = "a port, a number from 0 to 65535";
 
 /// The variable's value, else its default from the table.
 fn value(name: &str, lookup: Lookup) -> Result<String, SettingError> {
-    let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
+    let default =
+        SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
     Ok(lookup(name)?.filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned()))
 }
 
-fn parse<T>(name: &str, lookup: Lookup, takes: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, SettingError> {
+fn parse<T>(
+    name: &str,
+    lookup: Lookup,
+    takes: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, SettingError> {
     let text = value(name, lookup)?;
     parse(&text).ok_or_else(|| SettingError::new(name, format!("{text:?} is not {takes}")))
 }
 
-/// A secret from the variable, or from the file that `NAME_FILE` names, without the newline at its end. One that is set
-/// but empty is a mistake (a variable of a script that was never filled in), and to go on without it would be to leave
-/// `/data` open, or to store documents elsewhere.
+/// A secret from the variable, or from the file that `NAME_FILE` names, without the newline at its
+/// end. One that is set but empty is a mistake (a variable of a script that was never filled in),
+/// and to go on without it would be to leave `/data` open, or to store documents elsewhere.
 fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingError> {
     let file_name = format!("{name}_FILE");
     let look_up = |name: &str| match lookup(name)? {
@@ -222,10 +250,13 @@ fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingErr
         found => Ok(found),
     };
     match (look_up(name)?, look_up(&file_name)?) {
-        (Some(_), Some(_)) => Err(SettingError::new(name, format!("{file_name} is set as well; set one of them"))),
+        (Some(_), Some(_)) => {
+            Err(SettingError::new(name, format!("{file_name} is set as well; set one of them")))
+        }
         (Some(text), None) => Ok(Some(Secret(text))),
         (None, Some(path)) => {
-            let secret = read_secret(Path::new(&path)).map_err(|problem| SettingError::new(&file_name, problem))?;
+            let secret = read_secret(Path::new(&path))
+                .map_err(|problem| SettingError::new(&file_name, problem))?;
             Ok(Some(secret))
         }
         (None, None) => Ok(None),
@@ -233,7 +264,8 @@ fn secret_value(name: &str, lookup: Lookup) -> Result<Option<Secret>, SettingErr
 }
 
 pub(crate) fn read_secret(path: &Path) -> Result<Secret, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
         return Err(format!("{} is empty", path.display()));
@@ -245,7 +277,12 @@ fn store(lookup: Lookup) -> Result<StoreConfig, SettingError> {
     for setting in [MONGODB_URI, OLDER_MONGODB_URI] {
         if let Some(uri) = secret_value(setting, lookup)? {
             let file = lookup(&format!("{setting}_FILE"))?.map(PathBuf::from);
-            return Ok(StoreConfig::Mongo { setting, uri, file, collection: value("COLLECTION", lookup)? });
+            return Ok(StoreConfig::Mongo {
+                setting,
+                uri,
+                file,
+                collection: value("COLLECTION", lookup)?,
+            });
         }
     }
     Ok(StoreConfig::Local { file: value("DATA_FILE", lookup)?.into() })
@@ -271,7 +308,8 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, SettingError> {
         .ok_or_else(|| SettingError::new("HOST", takes()))
 }
 
-/// `10` and `10s` are seconds; also `500ms` and `2min`. At most a day: whoever writes more means another unit.
+/// `10` and `10s` are seconds; also `500ms` and `2min`. At most a day: whoever writes more means
+/// another unit.
 fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text);
     let milliseconds: u64 = match unit {

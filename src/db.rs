@@ -1,5 +1,6 @@
-//! The database as the routes see it: insert documents, read a page, get one. Picks the store, and has calls that
-//! arrive together share one (`queue.rs`). Knows documents, but no HTTP and no socket.
+//! The database as the routes see it: insert documents, read a page, get one. Picks the store, and
+//! has calls that arrive together share one (`queue.rs`). Knows documents, but no HTTP and no
+//! socket.
 
 mod blocking;
 mod calls;
@@ -43,17 +44,20 @@ pub(crate) use watch::Watch;
 
 /// A page ends at this many bytes of BSON.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// How long the end of the program waits for calls in progress, where nobody has closed the database before.
+/// How long the end of the program waits for calls in progress, where nobody has closed the
+/// database before.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One of the two places that documents live in. Its calls block: threads of `queue.rs` make them, never a worker of
-/// the server.
+/// One of the two places that documents live in. Its calls block: threads of `queue.rs` make them,
+/// never a worker of the server.
 trait Store: Send + Sync {
-    /// Stores each document or says why not, one answer a document, in their order. What is answered `Ok` is durable.
-    /// `Exists` means that another document has the `_id`: a store that may have sent one twice has compared them.
+    /// Stores each document or says why not, one answer a document, in their order. What is
+    /// answered `Ok` is durable. `Exists` means that another document has the `_id`: a store that
+    /// may have sent one twice has compared them.
     fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError>;
 
-    /// The documents after `query.after` in the order of `_id`, up to about the limits, but one if there is one.
+    /// The documents after `query.after` in the order of `_id`, up to about the limits, but one if
+    /// there is one.
     fn page(&self, query: &PageQuery) -> Result<Batch, StoreError>;
 
     /// The documents with these `_id`s, each at the place of its own.
@@ -104,7 +108,11 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>, memory: &Arc<Memory>) -> Result<Self, SettingError> {
+    pub(crate) fn open(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        memory: &Arc<Memory>,
+    ) -> Result<Self, SettingError> {
         let (store, place, name): (Arc<dyn Store>, String, String) = match &config.store {
             StoreConfig::Mongo { setting, uri, file, collection } => {
                 let source = UriSource { uri: uri.clone(), file: file.clone() };
@@ -119,17 +127,22 @@ impl Db {
                 (Arc::new(store), place, name)
             }
             StoreConfig::Local { file } => {
-                let store =
-                    LocalStore::open(file).map_err(|error| SettingError::new("DATA_FILE", error.to_string()))?;
+                let store = LocalStore::open(file)
+                    .map_err(|error| SettingError::new("DATA_FILE", error.to_string()))?;
                 let name = file.file_name().unwrap_or_default();
-                (Arc::new(store), format!("the file {}", file.display()), format!("the file {}", name.display()))
+                (
+                    Arc::new(store),
+                    format!("the file {}", file.display()),
+                    format!("the file {}", name.display()),
+                )
             }
         };
         // A file that was opened was reached; of a server nothing is known yet.
         let was_reached = matches!(config.store, StoreConfig::Local { .. });
         let grouping = if config.grouping { calls::ON } else { calls::OFF };
-        Self::over(store, place, name, grouping, was_reached, metrics, memory)
-            .map_err(|error| SettingError::new("database", format!("cannot start its threads: {error}")))
+        Self::over(store, place, name, grouping, was_reached, metrics, memory).map_err(|error| {
+            SettingError::new("database", format!("cannot start its threads: {error}"))
+        })
     }
 
     fn over(
@@ -143,11 +156,21 @@ impl Db {
     ) -> io::Result<Self> {
         metrics.set_database_up(was_reached);
         let supervisor = Supervisor::new();
-        let context =
-            Context { store, metrics: metrics.clone(), memory: memory.clone(), supervisor: &supervisor, grouping };
+        let context = Context {
+            store,
+            metrics: metrics.clone(),
+            memory: memory.clone(),
+            supervisor: &supervisor,
+            grouping,
+        };
         let (inserts, pages) = (context.inserts(), context.pages());
         let (lookups, pings) = (context.lookups(), context.pings());
-        supervisor.start(vec![inserts.supervised(), pages.supervised(), lookups.supervised(), pings.supervised()])?;
+        supervisor.start(vec![
+            inserts.supervised(),
+            pages.supervised(),
+            lookups.supervised(),
+            pings.supervised(),
+        ])?;
         Ok(Self {
             inserts,
             pages,
@@ -172,13 +195,17 @@ impl Db {
         &self.name
     }
 
-    /// Stores the documents, in as many commands as it takes, and calls `done` with what became of each, in their
-    /// order.
+    /// Stores the documents, in as many commands as it takes, and calls `done` with what became of
+    /// each, in their order.
     ///
-    /// As with the other calls, `done` is called once: with the answer, on a thread of the database's, or by
-    /// `Pending::give_up`. It may be called before this returns. It must not block, since others' answers wait on
-    /// the same thread.
-    pub(crate) fn insert(&self, documents: Vec<Document>, done: impl FnOnce(Vec<Outcome>) + Send + 'static) -> Pending {
+    /// As with the other calls, `done` is called once: with the answer, on a thread of the
+    /// database's, or by `Pending::give_up`. It may be called before this returns. It must not
+    /// block, since others' answers wait on the same thread.
+    pub(crate) fn insert(
+        &self,
+        documents: Vec<Document>,
+        done: impl FnOnce(Vec<Outcome>) + Send + 'static,
+    ) -> Pending {
         let mut commands = calls::into_commands(documents);
         match commands.len() {
             0 => {
@@ -215,7 +242,9 @@ impl Db {
         done: impl FnOnce(Result<Arc<Page>, StoreError>) + Send + 'static,
     ) -> Pending {
         let health = self.reads.clone();
-        Pending::of([self.pages.begin((query, layout, format), move |outcome| done(read(&health, outcome)))])
+        Pending::of([self
+            .pages
+            .begin((query, layout, format), move |outcome| done(read(&health, outcome)))])
     }
 
     /// Calls `done` with one document as Extended JSON, if there is one.
@@ -230,13 +259,17 @@ impl Db {
     }
 
     /// Calls `done` with whether the database answers.
-    pub(crate) fn ping(&self, done: impl FnOnce(Result<(), StoreError>) + Send + 'static) -> Pending {
+    pub(crate) fn ping(
+        &self,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Pending {
         let health = self.reach.clone();
         Pending::of([self.pings.begin((), move |outcome| done(read(&health, outcome)))])
     }
 
-    /// Takes no more requests, and waits until the calls that are pending or running are over, but not beyond
-    /// `deadline`. Then what has not begun never will, and threads that are stuck are left behind.
+    /// Takes no more requests, and waits until the calls that are pending or running are over, but
+    /// not beyond `deadline`. Then what has not begun never will, and threads that are stuck are
+    /// left behind.
     pub(crate) fn close(&self, deadline: Instant) {
         self.inserts.close();
         self.pages.close();

@@ -10,16 +10,17 @@ use bson::raw::{RawElement, cstr};
 use bson::spec::ElementType;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-/// The `_id` of a document: one BSON value that MongoDB takes as an `_id`. Two are equal if they are the same BSON, byte by
-/// byte.
+/// The `_id` of a document: one BSON value that MongoDB takes as an `_id`. Two are equal if they
+/// are the same BSON, byte by byte.
 #[derive(Clone, Debug)]
 pub(crate) struct DocumentId(RawBson);
 
 impl DocumentId {
-    /// Of the BSON value of an `_id` that is to be stored: it stands in `Location` and `after`, and a request's head is
-    /// limited. What others have stored in the database may be longer.
+    /// Of the BSON value of an `_id` that is to be stored: it stands in `Location` and `after`, and
+    /// a request's head is limited. What others have stored in the database may be longer.
     pub(crate) const MAX_BYTES: usize = 1024;
-    /// Of what stands for it in a URL, percent-encoded: a request's head has 16 KiB, and more in it than that.
+    /// Of what stands for it in a URL, percent-encoded: a request's head has 16 KiB, and more in it
+    /// than that.
     pub(crate) const MAX_BYTES_IN_URL: usize = 12 * 1024;
 
     pub(crate) fn new(value: RawBson) -> Result<Self, InvalidId> {
@@ -141,7 +142,10 @@ impl fmt::Display for InvalidId {
             Self::DollarKey => "an _id that is an object cannot have a key that begins with $",
             Self::TooLong(bytes) => {
                 let limit = DocumentId::MAX_BYTES;
-                return write!(formatter, "an _id takes at most {limit} bytes of BSON, this one has {bytes}");
+                return write!(
+                    formatter,
+                    "an _id takes at most {limit} bytes of BSON, this one has {bytes}"
+                );
             }
             Self::Missing => "the document does not begin with a valid _id",
         })
@@ -151,7 +155,9 @@ impl fmt::Display for InvalidId {
 /// The size of the `_id`.
 fn check_first_element(document: &RawDocument) -> Result<usize, InvalidId> {
     match document.iter_elements().next() {
-        Some(Ok(element)) if element.key().as_str() == "_id" => check_id(&element).map(|()| element.size()),
+        Some(Ok(element)) if element.key().as_str() == "_id" => {
+            check_id(&element).map(|()| element.size())
+        }
         _ => Err(InvalidId::Missing),
     }
 }
@@ -216,14 +222,18 @@ mod tests {
         let longest = "x".repeat(DocumentId::MAX_BYTES - 5);
         assert!(Document::new(rawdoc! { "_id": longest.as_str() }, false).is_ok());
         let longer = longest + "x";
-        assert_eq!(Document::new(rawdoc! { "_id": longer.as_str() }, false), Err(InvalidId::TooLong(1025)));
+        assert_eq!(
+            Document::new(rawdoc! { "_id": longer.as_str() }, false),
+            Err(InvalidId::TooLong(1025))
+        );
         assert!(DocumentId::new(RawBson::String(longer)).is_ok());
     }
 
     #[test]
     fn generated_id_is_all_that_is_replaced() {
         let (taken, id) = (ObjectId::from_bytes([1; 12]), ObjectId::from_bytes([2; 12]));
-        let document = Document::new(rawdoc! { "_id": taken, "a": { "b": [1, "c"] } }, true).unwrap();
+        let document =
+            Document::new(rawdoc! { "_id": taken, "a": { "b": [1, "c"] } }, true).unwrap();
         let renewed = document.with_generated_id(id).unwrap();
         assert_eq!(renewed.raw(), &rawdoc! { "_id": id, "a": { "b": [1, "c"] } });
         assert_eq!(renewed.generated_id(), Some(id));

@@ -1,8 +1,8 @@
 //! JSON <-> BSON: MongoDB Extended JSON v2, canonical and relaxed.
 //!
-//! `read` goes through the JSON once and writes raw BSON as it goes, `extended` knows the objects that stand for a BSON
-//! type, `write` goes through raw BSON once and writes JSON. May touch: `document`, `percent`, `bson`,
-//! `serde_json`.
+//! `read` goes through the JSON once and writes raw BSON as it goes, `extended` knows the objects
+//! that stand for a BSON type, `write` goes through raw BSON once and writes JSON. May touch:
+//! `document`, `percent`, `bson`, `serde_json`.
 
 mod builder;
 mod extended;
@@ -23,7 +23,8 @@ use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::document::{Document, DocumentId};
 
-/// The most levels of documents and arrays in a document: MongoDB's own limit, and what a small stack can hold.
+/// The most levels of documents and arrays in a document: MongoDB's own limit, and what a small
+/// stack can hold.
 const MAX_DEPTH: usize = 100;
 
 /// The two forms of Extended JSON.
@@ -42,7 +43,8 @@ pub(crate) enum Documents {
     Many(Vec<Document>),
 }
 
-/// Why JSON was refused. Displays as a sentence for the client, with the line and column where there is one.
+/// Why JSON was refused. Displays as a sentence for the client, with the line and column where
+/// there is one.
 #[derive(Debug, PartialEq)]
 pub(crate) enum JsonError {
     Invalid(String),
@@ -67,7 +69,11 @@ pub(crate) struct InvalidBson {
 
 impl fmt::Display for InvalidBson {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the stored document is not valid BSON: expected {} at byte {}", self.expected, self.at)
+        write!(
+            formatter,
+            "the stored document is not valid BSON: expected {} at byte {}",
+            self.expected, self.at
+        )
     }
 }
 
@@ -82,15 +88,21 @@ pub(crate) fn parse_document(line: &[u8]) -> Result<Document, JsonError> {
 }
 
 /// Appends `document` as Extended JSON without spaces. If it fails, `out` is as it was before.
-pub(crate) fn write_document(document: &RawDocument, format: Format, out: &mut Vec<u8>) -> Result<(), InvalidBson> {
+pub(crate) fn write_document(
+    document: &RawDocument,
+    format: Format,
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidBson> {
     write::document(document.as_bytes(), format, out)
 }
 
-/// Reads an `_id` from a URL, percent-decoded: 24 hexadecimal digits are an ObjectId, what is JSON is Extended JSON, and
-/// anything else is a plain string.
+/// Reads an `_id` from a URL, percent-decoded: 24 hexadecimal digits are an ObjectId, what is JSON
+/// is Extended JSON, and anything else is a plain string.
 pub(crate) fn parse_id(text: &str) -> Result<DocumentId, JsonError> {
     if text.is_empty() {
-        return Err(JsonError::Invalid("the _id is empty: an empty string is written as \"\"".into()));
+        return Err(JsonError::Invalid(
+            "the _id is empty: an empty string is written as \"\"".into(),
+        ));
     }
     let value = match object_id(text) {
         Some(id) => RawBson::ObjectId(id),
@@ -122,7 +134,8 @@ pub(crate) fn write_id_json(id: &DocumentId, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether a string in a URL reads back as itself, to this program and to a person. `.` and `..` are steps of a path.
+/// Whether a string in a URL reads back as itself, to this program and to a person. `.` and `..`
+/// are steps of a path.
 fn is_plain(text: &str) -> bool {
     let begins_like_json = text.trim_start().starts_with(['{', '[', '"']);
     text != "."

@@ -1,8 +1,9 @@
 //! One line per event on standard error, for people (`text`) or for machines (`json`).
 //!
-//! Nobody waits for the log. Lines go into a bounded queue that a thread of its own writes out (`queue.rs`), and only
-//! so many are admitted per second (`rate.rs`); what is lost or left out is counted and said later. What a client
-//! chooses is cut to `MAX_CLIENT_TEXT`, so that no client decides how much is written.
+//! Nobody waits for the log. Lines go into a bounded queue that a thread of its own writes out
+//! (`queue.rs`), and only so many are admitted per second (`rate.rs`); what is lost or left out is
+//! counted and said later. What a client chooses is cut to `MAX_CLIENT_TEXT`, so that no client
+//! decides how much is written.
 
 mod queue;
 mod rate;
@@ -26,9 +27,11 @@ use rate::Rate;
 const MAX_CLIENT_TEXT: usize = 256;
 /// The text of any other line is cut to so many bytes: the database's words may repeat a client's.
 const MAX_MESSAGE: usize = 2048;
-/// Stands where text was cut. No method, path or id from a client can contain it, since they are ASCII.
+/// Stands where text was cut. No method, path or id from a client can contain it, since they are
+/// ASCII.
 const CUT_MARK: &str = "…";
-/// Lines per second that are not about a request. Far more than there are reasons for, unless a client finds one.
+/// Lines per second that are not about a request. Far more than there are reasons for, unless a
+/// client finds one.
 const MAX_EVENTS_PER_SECOND: u32 = 100;
 /// How long the end of the process waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -116,9 +119,11 @@ pub(crate) fn request(exchange: &Exchange) {
     if log.format == Format::Off || !log.requests.admits() {
         return;
     }
-    let (method, path, id) = (cut(exchange.method), cut(path_of(exchange.target)), cut(exchange.request_id));
+    let (method, path, id) =
+        (cut(exchange.method), cut(path_of(exchange.target)), cut(exchange.request_id));
     let outcome = if exchange.complete { "" } else { " (cut off)" };
-    let (status, bytes, microseconds) = (exchange.status, exchange.bytes, exchange.took.as_micros());
+    let (status, bytes, microseconds) =
+        (exchange.status, exchange.bytes, exchange.took.as_micros());
     let line = match log.format {
         Format::Json => line(format_args!(
             "{{\"time\":\"{Time}\",\"level\":\"info\",\"message\":\"request{outcome}\",\"method\":{},\"path\":{},\
@@ -192,13 +197,17 @@ impl Log {
 
     /// Says how many lines there would have been, had they been admitted.
     fn report_left_out(&self) {
-        for (rate, what) in [(&self.requests, "requests than LOG_RATE"), (&self.events, "events than it takes")] {
+        for (rate, what) in
+            [(&self.requests, "requests than LOG_RATE"), (&self.events, "events than it takes")]
+        {
             let count = rate.take_left_out();
             if count > 0 {
                 let limit = rate.limit();
                 self.queue.add_report(&self.event_line(
                     "warning",
-                    format_args!("{count} lines were left out of this log: more {what}, {limit} a second"),
+                    format_args!(
+                        "{count} lines were left out of this log: more {what}, {limit} a second"
+                    ),
                 ));
             }
         }
@@ -209,9 +218,10 @@ fn event_line(format: Format, level: &str, message: Arguments) -> Vec<u8> {
     let message = message.to_string();
     let message = cut_to(MAX_MESSAGE, &message);
     match format {
-        Format::Json => {
-            line(format_args!("{{\"time\":\"{Time}\",\"level\":\"{level}\",\"message\":{}}}", json_string(&message)))
-        }
+        Format::Json => line(format_args!(
+            "{{\"time\":\"{Time}\",\"level\":\"{level}\",\"message\":{}}}",
+            json_string(&message)
+        )),
         Format::Text | Format::Off => line(format_args!("{Time} {level} {}", Escaped(&message))),
     }
 }

@@ -1,5 +1,6 @@
-//! What the process holds because of its clients: bodies that are coming in, answers that are going out. One number with
-//! one bound. Counting is all that happens here; what to do about a shortage is the server's.
+//! What the process holds because of its clients: bodies that are coming in, answers that are going
+//! out. One number with one bound. Counting is all that happens here; what to do about a shortage
+//! is the server's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

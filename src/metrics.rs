@@ -18,8 +18,12 @@ pub(crate) enum Route {
     Other,
 }
 
-const ROUTES: [(Route, &str); 4] =
-    [(Route::Root, "/"), (Route::Data, "/data"), (Route::Document, "/data/{id}"), (Route::Other, "other")];
+const ROUTES: [(Route, &str); 4] = [
+    (Route::Root, "/"),
+    (Route::Data, "/data"),
+    (Route::Document, "/data/{id}"),
+    (Route::Other, "other"),
+];
 // A route without its row would be counted beyond the end.
 const _: () = assert!(ROUTES.len() == Route::Other as usize + 1);
 
@@ -32,14 +36,20 @@ pub(crate) enum Call {
     Ping,
 }
 
-const CALLS: [(Call, &str); 4] =
-    [(Call::Insert, "insert"), (Call::Page, "page"), (Call::Lookup, "lookup"), (Call::Ping, "ping")];
+const CALLS: [(Call, &str); 4] = [
+    (Call::Insert, "insert"),
+    (Call::Page, "page"),
+    (Call::Lookup, "lookup"),
+    (Call::Ping, "ping"),
+];
 const _: () = assert!(CALLS.len() == Call::Ping as usize + 1);
 const OUTCOMES: [&str; 2] = ["ok", "error"];
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
-const STATUSES: [u16; 18] = [200, 201, 400, 401, 404, 405, 408, 409, 413, 414, 415, 417, 431, 500, 501, 503, 505, 507];
+const STATUSES: [u16; 18] =
+    [200, 201, 400, 401, 404, 405, 408, 409, 413, 414, 415, 417, 431, 500, 501, 503, 505, 507];
 /// Upper bounds of the latency histograms, in microseconds.
-const LATENCIES: [u64; 11] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
+const LATENCIES: [u64; 11] =
+    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
 /// Upper bounds of the histograms of how many share one call.
 const SHARERS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 
@@ -164,7 +174,10 @@ impl Metrics {
     pub(crate) fn page(&self, memory: &Memory) -> String {
         let mut page = Page(String::with_capacity(8192));
         page.describe("two_tier_build_info", "gauge", "The version of this program.");
-        page.sample(&format!("two_tier_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
+        page.sample(
+            &format!("two_tier_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")),
+            1,
+        );
         self.write_requests(&mut page);
         let gauges = [
             ("two_tier_connections", "Open connections.", &self.connections),
@@ -175,7 +188,11 @@ impl Metrics {
             page.sample(name, value.load(Relaxed));
         }
         let name = "two_tier_held_bytes";
-        page.describe(name, "gauge", "Memory held for clients: bodies that come in, answers that go out.");
+        page.describe(
+            name,
+            "gauge",
+            "Memory held for clients: bodies that come in, answers that go out.",
+        );
         page.sample(name, memory.held());
         let name = "two_tier_insert_documents";
         page.describe(name, "histogram", "Documents that one insert command carried.");
@@ -199,10 +216,18 @@ impl Metrics {
             }
         }
         let name = "two_tier_database_errors_total";
-        page.describe(name, "counter", "Requests that the database failed or did not answer in time.");
+        page.describe(
+            name,
+            "counter",
+            "Requests that the database failed or did not answer in time.",
+        );
         page.sample(name, self.database_errors.load(Relaxed));
         let name = "two_tier_database_up";
-        page.describe(name, "gauge", "1 if the database answered when it was last asked, every few seconds; else 0.");
+        page.describe(
+            name,
+            "gauge",
+            "1 if the database answered when it was last asked, every few seconds; else 0.",
+        );
         page.sample(name, u8::from(self.database_up.load(Relaxed)));
         let name = "two_tier_database_connections";
         page.describe(name, "gauge", "Connections to MongoDB that requests can use.");
@@ -217,14 +242,20 @@ impl Metrics {
                 for (status, count) in STATUSES.iter().zip(counts) {
                     let count = count.load(Relaxed);
                     if count > 0 {
-                        let labels = format!("route=\"{route_name}\",method=\"{method}\",status=\"{status}\"");
+                        let labels = format!(
+                            "route=\"{route_name}\",method=\"{method}\",status=\"{status}\""
+                        );
                         page.sample(&format!("{name}{{{labels}}}"), count);
                     }
                 }
             }
         }
         let name = "two_tier_http_request_duration_seconds";
-        page.describe(name, "histogram", "Time from the end of a request's head to the end of its answer.");
+        page.describe(
+            name,
+            "histogram",
+            "Time from the end of a request's head to the end of its answer.",
+        );
         for (route, route_name) in ROUTES {
             let labels = format!(",route=\"{route_name}\"");
             self.latencies[route as usize].write(page, name, &labels, 1e6);

@@ -1,8 +1,9 @@
 //! The `_id`s that this process gives to documents: ObjectIds of its own making.
 //!
-//! Each is greater than the one before, which keeps documents in the order in which they arrived. So whoever has seen one
-//! can guess the next, and two clones of a machine make the same ones: a store that finds such an `_id` taken calls
-//! `redraw`, and the document gets another one. bson's own generator cannot be made to draw again.
+//! Each is greater than the one before, which keeps documents in the order in which they arrived.
+//! So whoever has seen one can guess the next, and two clones of a machine make the same ones: a
+//! store that finds such an `_id` taken calls `redraw`, and the document gets another one. bson's
+//! own generator cannot be made to draw again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,8 @@ const COUNTER_END: u32 = 1 << 24;
 
 static GENERATOR: Mutex<Option<Generator>> = Mutex::new(None);
 
-/// <https://www.mongodb.com/docs/manual/reference/bson-types/#objectid>: the time, the process, a counter.
+/// <https://www.mongodb.com/docs/manual/reference/bson-types/#objectid>: the time, the process, a
+/// counter.
 struct Generator {
     /// Since 1970.
     seconds: u32,
@@ -83,13 +85,15 @@ fn now() -> u32 {
     u32::try_from(since_1970.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// From the kernel, whose generator knows of a clone of its machine; `RandomState` is seeded once a thread, and both
-/// clones would draw the same.
+/// From the kernel, whose generator knows of a clone of its machine; `RandomState` is seeded once a
+/// thread, and both clones would draw the same.
 fn random_bytes() -> [u8; 5] {
     let mut bytes = [0; 5];
     if getrandom::fill(&mut bytes).is_err() {
-        // Only before the kernel has gathered any randomness. Bytes that are not random cost a second try at worst.
-        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        // Only before the kernel has gathered any randomness. Bytes that are not random cost a
+        // second try at worst.
+        let nanoseconds =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
         bytes[1..].copy_from_slice(&nanoseconds.to_be_bytes());
     }
     bytes

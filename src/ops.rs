@@ -1,5 +1,5 @@
-//! The operations port: /healthz, /readyz and /metrics, on threads of its own, so that a full application still
-//! answers its probes. Also the other end of it, `two-tier healthcheck`.
+//! The operations port: /healthz, /readyz and /metrics, on threads of its own, so that a full
+//! application still answers its probes. Also the other end of it, `two-tier healthcheck`.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -37,7 +37,8 @@ impl Ops {
             return Err(Problem::new(404, detail));
         }
         if !matches!(method, Method::Get | Method::Head) {
-            return Err(Problem::new(405, "This resource takes GET, HEAD.").with_header("Allow", "GET, HEAD"));
+            return Err(Problem::new(405, "This resource takes GET, HEAD.")
+                .with_header("Allow", "GET, HEAD"));
         }
         Ok(match path {
             "/healthz" => Response::new(200, TEXT, "ok\n"),
@@ -46,18 +47,22 @@ impl Ops {
         })
     }
 
-    /// A server is ready once it has reached its database, and stays so though that fails: what needs no database is
-    /// answered as before, and the rest is told why. All servers share one database, so to take those out that miss it
-    /// would leave clients with nobody to ask.
+    /// A server is ready once it has reached its database, and stays so though that fails: what
+    /// needs no database is answered as before, and the rest is told why. All servers share one
+    /// database, so to take those out that miss it would leave clients with nobody to ask.
     fn readiness(&self) -> Response {
         if self.draining.load(Relaxed) {
             return Response::new(503, TEXT, "the server is shutting down\n");
         }
         match (self.db.was_reached(), self.db.unreachable()) {
             (true, None) => Response::new(200, TEXT, "ready\n"),
-            (true, Some(reason)) => Response::new(200, TEXT, format!("ready, but without the database: {reason}\n")),
+            (true, Some(reason)) => {
+                Response::new(200, TEXT, format!("ready, but without the database: {reason}\n"))
+            }
             (false, None) => Response::new(503, TEXT, "the database has not answered yet\n"),
-            (false, Some(reason)) => Response::new(503, TEXT, format!("not ready without the database: {reason}\n")),
+            (false, Some(reason)) => {
+                Response::new(503, TEXT, format!("not ready without the database: {reason}\n"))
+            }
         }
     }
 }
@@ -81,7 +86,8 @@ pub(crate) fn healthcheck(address: SocketAddr) -> Result<(), String> {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         host => host,
     };
-    let answer = ask((host, address.port()).into()).map_err(|error| format!("no answer: {error}"))?;
+    let answer =
+        ask((host, address.port()).into()).map_err(|error| format!("no answer: {error}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
         Some("200") => Ok(()),

@@ -1,4 +1,5 @@
-//! Percent-encoding (RFC 3986, section 2.1), as URLs of either kind have it: a client's and the database's.
+//! Percent-encoding (RFC 3986, section 2.1), as URLs of either kind have it: a client's and the
+//! database's.
 
 use std::fmt::Write;
 

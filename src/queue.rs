@@ -1,20 +1,23 @@
-//! Requests to the store wait here, and threads of the queue make calls of them. Nobody waits on a thread for an
-//! answer: a request comes with a completion, which is called with it.
+//! Requests to the store wait here, and threads of the queue make calls of them. Nobody waits on a
+//! thread for an answer: a request comes with a completion, which is called with it.
 //!
 //! A request is
 //! - *pending*: in its queue's `Backlog`. Who gives it up now takes it out, and it never happens.
-//! - *begun*: a thread has taken it for a call, with others as the backlog sees fit. There is no way back.
-//! - *completed*: its completion has been called, with the answer or by whoever gave it up, whichever was first; or it
-//!   was dropped. What comes later is ignored.
+//! - *begun*: a thread has taken it for a call, with others as the backlog sees fit. There is no
+//!   way back.
+//! - *completed*: its completion has been called, with the answer or by whoever gave it up,
+//!   whichever was first; or it was dropped. What comes later is ignored.
 //!
 //! A thread is
 //! - *idle*: waits for a request;
 //! - *woken*: was idle, and a request counts on it;
-//! - *calling*: the call is quick, then *slow* (`SLOW_AFTER`), then *lost* (`LOST_AFTER`), until it returns.
+//! - *calling*: the call is quick, then *slow* (`SLOW_AFTER`), then *lost* (`LOST_AFTER`), until it
+//!   returns.
 //!
-//! A request wakes one idle thread, if there is one, or starts the first. Usually there is one thread, so that one call
-//! is in flight, and what comes meanwhile goes together into the next. Others are started only by the `Supervisor`, when
-//! requests have been pending for long, and end when the calls are quick again.
+//! A request wakes one idle thread, if there is one, or starts the first. Usually there is one
+//! thread, so that one call is in flight, and what comes meanwhile goes together into the next.
+//! Others are started only by the `Supervisor`, when requests have been pending for long, and end
+//! when the calls are quick again.
 //!
 //! All of this is under one lock per queue. No call is made and no completion is called under it.
 
@@ -39,13 +42,16 @@ pub(crate) use supervisor::Supervisor;
 use supervisor::{Alarm, Supervised};
 use worker::Open;
 
-/// Requests that may be pending in one queue; one more is turned away at once. Each is waited for by a connection, of
-/// which there are 100,000 at most (`MAX_CONNECTIONS`), or is one of several commands of a large body, of which there are
-/// few. So this never turns away anybody who was let in, and keeps a mistake elsewhere from filling the memory.
+/// Requests that may be pending in one queue; one more is turned away at once. Each is waited for
+/// by a connection, of which there are 100,000 at most (`MAX_CONNECTIONS`), or is one of several
+/// commands of a large body, of which there are few. So this never turns away anybody who was let
+/// in, and keeps a mistake elsewhere from filling the memory.
 const MAX_PENDING: usize = 128 * 1024;
-/// How long a request is pending before another thread is started, and how long a quick call takes at most.
+/// How long a request is pending before another thread is started, and how long a quick call takes
+/// at most.
 const SLOW_AFTER: Duration = Duration::from_millis(100);
-/// How long a call runs before it counts as lost: its callers have given up, and nobody waits for its thread.
+/// How long a call runs before it counts as lost: its callers have given up, and nobody waits for
+/// its thread.
 const LOST_AFTER: Duration = Duration::from_secs(5);
 /// Threads of one queue at most, with those whose call is lost.
 pub(crate) const MAX_THREADS: usize = 64;
@@ -66,7 +72,8 @@ pub(crate) trait Backlog: Send + 'static {
     type Request: Send + 'static;
     type Answer: Clone + Send + 'static;
 
-    fn add(&mut self, request: Self::Request, completion: Arc<dyn Complete<Self::Answer>>) -> Place;
+    fn add(&mut self, request: Self::Request, completion: Arc<dyn Complete<Self::Answer>>)
+    -> Place;
 
     /// Takes out the request at `place`, if it is still there.
     fn cancel(&mut self, place: Place) -> Option<Removed<Self::Request, Self::Answer>>;
@@ -102,8 +109,8 @@ pub(crate) struct Call<Q, A> {
     completions: Vec<(usize, Arc<dyn Complete<A>>)>,
 }
 
-/// Makes a call of several requests and returns an answer to each, in their order. The number says how many wait for
-/// those answers.
+/// Makes a call of several requests and returns an answer to each, in their order. The number says
+/// how many wait for those answers.
 pub(crate) type Run<Q, A> = dyn Fn(Vec<Q>, usize) -> Vec<A> + Send + Sync;
 
 /// Requests of one kind, and the threads that make calls of them.
@@ -162,8 +169,8 @@ impl<B: Backlog> Queue<B> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Has `request` answered, alone or together with others. `done` is called once, maybe before this returns, on a
-    /// thread of the queue or by `Pending::give_up`.
+    /// Has `request` answered, alone or together with others. `done` is called once, maybe before
+    /// this returns, on a thread of the queue or by `Pending::give_up`.
     pub(crate) fn begin<F>(&self, request: B::Request, done: F) -> Pending
     where
         F: FnOnce(Result<B::Answer, Unanswered>) + Send + 'static,
@@ -195,7 +202,8 @@ impl<B: Backlog> Queue<B> {
         drop(open);
     }
 
-    /// Completes what is still pending in a closed queue, since no thread has come to it: it never begins.
+    /// Completes what is still pending in a closed queue, since no thread has come to it: it never
+    /// begins.
     pub(crate) fn abandon(&self) {
         let mut calls = Vec::new();
         let mut state = self.shared.state.lock();

@@ -1,4 +1,5 @@
-//! The name of one request in logs, here and wherever else it passes: taken from `X-Request-Id` or made.
+//! The name of one request in logs, here and wherever else it passes: taken from `X-Request-Id` or
+//! made.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -12,7 +13,8 @@ const MAX_LENGTH: usize = 128;
 pub(crate) struct RequestId(String);
 
 impl RequestId {
-    /// The client's name for the request if it is short and plain enough for a log, else one unlike any other.
+    /// The client's name for the request if it is short and plain enough for a log, else one unlike
+    /// any other.
     pub(crate) fn of(request: &Request) -> Self {
         let given = request.headers().get("X-Request-Id").map(|value| value.as_str());
         match given {
@@ -26,8 +28,8 @@ impl RequestId {
     }
 }
 
-/// A hash whose key is this process's, then a number that makes it unique within it. Every client sees these, so they
-/// have nothing in common with the `_id`s of documents.
+/// A hash whose key is this process's, then a number that makes it unique within it. Every client
+/// sees these, so they have nothing in common with the `_id`s of documents.
 fn generate() -> String {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -37,5 +39,6 @@ fn generate() -> String {
 
 /// A question mark may be what `http::head` has put in place of a byte that is not ASCII.
 fn is_plain(id: &str) -> bool {
-    (1..=MAX_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?')
+    (1..=MAX_LENGTH).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?')
 }

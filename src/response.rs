@@ -1,5 +1,5 @@
-//! What goes back to a client, before it is bytes: a status, a few headers, a body. Every error is a `Problem`.
-//! Knows HTTP's vocabulary, but no socket and no document.
+//! What goes back to a client, before it is bytes: a status, a few headers, a body. Every error is
+//! a `Problem`. Knows HTTP's vocabulary, but no socket and no document.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -118,7 +118,11 @@ impl Response {
         Self { status, headers: Vec::new(), content_type, body: body.into() }
     }
 
-    pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_header(
+        mut self,
+        name: &'static str,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -142,11 +146,15 @@ pub(crate) struct Delivery<'a> {
 impl Response {
     /// Without `write!`, whose machinery was a tenth of all work on a short answer.
     pub(crate) fn write_head(&self, head: &mut Vec<u8>, delivery: &Delivery) {
-        let mut write = |pieces: &[&str]| pieces.iter().for_each(|piece| head.extend_from_slice(piece.as_bytes()));
+        let mut write = |pieces: &[&str]| {
+            pieces.iter().for_each(|piece| head.extend_from_slice(piece.as_bytes()))
+        };
         write(&["HTTP/1.1 ", &self.status.to_string(), " ", reason(self.status), "\r\n"]);
         write(&["Date: ", &clock::http_date(), "\r\nContent-Type: ", self.content_type, "\r\n"]);
         match &self.body {
-            Body::Piece(piece) => write(&["Content-Length: ", &piece.bytes().len().to_string(), "\r\n"]),
+            Body::Piece(piece) => {
+                write(&["Content-Length: ", &piece.bytes().len().to_string(), "\r\n"])
+            }
             Body::Stream(_) if delivery.http10 => {}
             Body::Stream(_) => write(&["Transfer-Encoding: chunked\r\n"]),
         }
@@ -181,7 +189,11 @@ impl Problem {
         Self { status, detail: detail.into(), headers: Vec::new(), members: String::new() }
     }
 
-    pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_header(
+        mut self,
+        name: &'static str,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -211,7 +223,12 @@ impl From<Problem> for Response {
             json_string(&problem.detail),
             problem.members,
         );
-        Self { status: problem.status, headers: problem.headers, content_type: PROBLEM, body: body.into() }
+        Self {
+            status: problem.status,
+            headers: problem.headers,
+            content_type: PROBLEM,
+            body: body.into(),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `/` and `/data`: a request becomes calls to the database, their outcome an answer. Every error is a `Problem`.
+//! `/` and `/data`: a request becomes calls to the database, their outcome an answer. Every error
+//! is a `Problem`.
 
 mod data;
 mod export;
@@ -67,9 +68,15 @@ impl App {
         let time = clock::timestamp();
         let message = "Welcome to the two-tier app!";
         match negotiation::preferred(request, [TEXT, JSON, HTML]) {
-            JSON => Response::new(200, JSON, format!("{{\"message\":{},\"time\":\"{time}\"}}\n", json_string(message))),
+            JSON => Response::new(
+                200,
+                JSON,
+                format!("{{\"message\":{},\"time\":\"{time}\"}}\n", json_string(message)),
+            ),
             HTML => self.page.at(&time),
-            _ => Response::new(200, TEXT, [message, " The current time is: ", &time, "\n"].concat()),
+            _ => {
+                Response::new(200, TEXT, [message, " The current time is: ", &time, "\n"].concat())
+            }
         }
         .with_header("Vary", "Accept")
     }
@@ -132,7 +139,10 @@ fn unavailable(detail: impl Into<String>) -> Problem {
 
 /// Takes as long for a token that is wrong in its first byte as for one that is wrong in its last.
 fn equal_in_constant_time(one: &str, other: &str) -> bool {
-    let differences = one.bytes().zip(other.bytes()).fold(0, |differences, (one, other)| differences | (one ^ other));
+    let differences = one
+        .bytes()
+        .zip(other.bytes())
+        .fold(0, |differences, (one, other)| differences | (one ^ other));
     one.len() == other.len() && std::hint::black_box(differences) == 0
 }
 

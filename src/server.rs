@@ -1,6 +1,6 @@
-//! The server: connections are parked in a table, a few workers drive those that can go on, a sweep looks after deadlines,
-//! places and memory. No worker ever waits, neither for a client nor for the store. Knows sockets and HTTP, but not what a
-//! request means: that is its `Service`'s.
+//! The server: connections are parked in a table, a few workers drive those that can go on, a sweep
+//! looks after deadlines, places and memory. No worker ever waits, neither for a client nor for the
+//! store. Knows sockets and HTTP, but not what a request means: that is its `Service`'s.
 
 mod connection;
 mod exchange;
@@ -132,7 +132,12 @@ impl Server {
         let wakeup = EventData::new_u64(worker::WAKEUP);
         epoll::add(&shared.epoll, shared.ready.wakeup(), wakeup, EventFlags::IN | EventFlags::ET)?;
         let newcomers = EventData::new_u64(worker::NEWCOMERS);
-        epoll::add(&shared.epoll, &shared.listener, newcomers, EventFlags::IN | EventFlags::ONESHOT)?;
+        epoll::add(
+            &shared.epoll,
+            &shared.listener,
+            newcomers,
+            EventFlags::IN | EventFlags::ONESHOT,
+        )?;
         let server = Self { shared };
         for _ in 0..limits.workers {
             server.spawn(Shared::work)?;
@@ -143,7 +148,10 @@ impl Server {
 
     fn spawn(&self, run: impl FnOnce(Arc<Shared>) + Send + 'static) -> io::Result<()> {
         let shared = self.shared.clone();
-        thread::Builder::new().name(shared.name.to_owned()).stack_size(STACK).spawn(move || run(shared))?;
+        thread::Builder::new()
+            .name(shared.name.to_owned())
+            .stack_size(STACK)
+            .spawn(move || run(shared))?;
         Ok(())
     }
 
@@ -152,8 +160,8 @@ impl Server {
         self.shared.is_draining.store(true, Relaxed);
     }
 
-    /// Takes no more connections but those that already wait, lets requests in progress finish until `deadline`, and
-    /// says whether all of them did.
+    /// Takes no more connections but those that already wait, lets requests in progress finish
+    /// until `deadline`, and says whether all of them did.
     pub(crate) fn stop(&self, deadline: Instant) -> bool {
         let shared = &self.shared;
         let started = Instant::now();
@@ -164,7 +172,10 @@ impl Server {
         let no_more_bodies = deadline - STORE_NEEDS.min(left / 2);
         while Instant::now() < deadline {
             if !shared.is_refusing.load(Relaxed)
-                && !listener::will_have_newcomer(&shared.listener, deadline.saturating_duration_since(Instant::now()))
+                && !listener::will_have_newcomer(
+                    &shared.listener,
+                    deadline.saturating_duration_since(Instant::now()),
+                )
             {
                 shared.is_refusing.store(true, Relaxed);
                 listener::refuse_newcomers(&shared.listener);

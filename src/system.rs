@@ -1,11 +1,13 @@
-//! What the process takes of the system: open files, and the allocator's memory. The only module with `unsafe` in it.
+//! What the process takes of the system: open files, and the allocator's memory. The only module
+//! with `unsafe` in it.
 #![allow(unsafe_code)]
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the allocator gives back to the system as soon as it is free, in bytes; glibc's own value before it learns.
+/// What the allocator gives back to the system as soon as it is free, in bytes; glibc's own value
+/// before it learns.
 #[cfg(target_env = "gnu")]
 const LARGE_BLOCK: libc::c_int = 128 * 1024;
 
@@ -15,9 +17,10 @@ const TRIM_PERIOD: std::time::Duration = std::time::Duration::from_secs(1);
 #[cfg(target_env = "gnu")]
 const TRIM_STACK: usize = 64 * 1024;
 
-/// Has glibc's allocator keep less of what was needed once. By itself it holds on to blocks of any size that it has seen
-/// before (after 64 bodies of 1 MB at a time the process had 150 MiB for good, and has 10 like this), and it has 8 heaps a
-/// processor, each of which keeps the most that an import or an export ever took of it.
+/// Has glibc's allocator keep less of what was needed once. By itself it holds on to blocks of any
+/// size that it has seen before (after 64 bodies of 1 MB at a time the process had 150 MiB for
+/// good, and has 10 like this), and it has 8 heaps a processor, each of which keeps the most that
+/// an import or an export ever took of it.
 pub(crate) fn keep_less_memory() {
     #[cfg(target_env = "gnu")]
     {

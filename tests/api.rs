@@ -1,5 +1,5 @@
-//! The HTTP contract: what each route answers, in which form, and how it says what was wrong. Pages are in paging.rs,
-//! imports and exports in import.rs.
+//! The HTTP contract: what each route answers, in which form, and how it says what was wrong. Pages
+//! are in paging.rs, imports and exports in import.rs.
 
 mod support;
 
@@ -50,13 +50,24 @@ fn the_welcome_says_the_time_in_utc_with_milliseconds(store: Store) {
     let answer = server.get("/");
     let after = chrono::Utc::now();
 
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, Some("text/plain; charset=utf-8"))
+    );
     let text = answer.text();
-    let time = text.strip_prefix("Welcome to the two-tier app! The current time is: ").unwrap().trim_end();
-    assert_eq!((time.len(), &time[19..20], &time[23..]), ("2024-01-31T23:59:59.999Z".len(), ".", "Z"), "{time}");
+    let time =
+        text.strip_prefix("Welcome to the two-tier app! The current time is: ").unwrap().trim_end();
+    assert_eq!(
+        (time.len(), &time[19..20], &time[23..]),
+        ("2024-01-31T23:59:59.999Z".len(), ".", "Z"),
+        "{time}"
+    );
     let time = chrono::DateTime::parse_from_rfc3339(time).unwrap();
     // It is cut to the millisecond.
-    assert!((before.timestamp_millis()..=after.timestamp_millis()).contains(&time.timestamp_millis()), "{time}");
+    assert!(
+        (before.timestamp_millis()..=after.timestamp_millis()).contains(&time.timestamp_millis()),
+        "{time}"
+    );
 }
 
 fn the_welcome_is_json_or_a_page_where_the_client_prefers_it(store: Store) {
@@ -80,7 +91,11 @@ fn the_welcome_is_json_or_a_page_where_the_client_prefers_it(store: Store) {
         ("image/png", "text/plain; charset=utf-8"),
     ] {
         let answer = server.request("GET", "/", &[("Accept", accept)], b"");
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{accept}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some(content_type)),
+            "{accept}"
+        );
         assert_eq!(answer.header("vary"), Some("Accept"));
         if content_type == "application/json" {
             let welcome = answer.json();
@@ -106,7 +121,8 @@ fn a_document_is_answered_with_where_it_is(store: Store) {
 
 fn a_document_keeps_the_order_of_its_keys_behind_its_id(store: Store) {
     let server = store.start(&[]);
-    let posted = server.post(r#" { "z" : 1 , "a":{"y":[true,null],"b":"x"}, "_id" : 7, "":0, "m":2.50 } "#);
+    let posted =
+        server.post(r#" { "z" : 1 , "a":{"y":[true,null],"b":"x"}, "_id" : 7, "":0, "m":2.50 } "#);
     assert_eq!(posted.header("location"), Some("/data/7"));
     assert_eq!(
         server.get("/data/7").text(),
@@ -116,7 +132,8 @@ fn a_document_keeps_the_order_of_its_keys_behind_its_id(store: Store) {
 
 fn an_array_is_stored_whole_and_answered_in_its_order(store: Store) {
     let server = store.start(&[]);
-    let posted = server.post(r#"[{"_id":"b"},{"_id":3},{"n":1},{"_id":{"$oid":"0123456789abcdef01234567"}}]"#);
+    let posted = server
+        .post(r#"[{"_id":"b"},{"_id":3},{"n":1},{"_id":{"$oid":"0123456789abcdef01234567"}}]"#);
     assert_eq!((posted.status, posted.header("location")), (201, None));
     let answer = posted.json();
     assert_eq!((&answer["inserted"], answer["ids"].as_array().unwrap().len()), (&4.into(), 4));
@@ -126,7 +143,10 @@ fn an_array_is_stored_whole_and_answered_in_its_order(store: Store) {
 
     // An array of one is still an array.
     let posted = server.post(r#"[{"_id":"c"}]"#);
-    assert_eq!((posted.header("location"), posted.text().as_str()), (None, "{\"inserted\":1,\"ids\":[\"c\"]}\n"));
+    assert_eq!(
+        (posted.header("location"), posted.text().as_str()),
+        (None, "{\"inserted\":1,\"ids\":[\"c\"]}\n")
+    );
 }
 
 fn an_array_longer_than_one_command_is_stored_whole(store: Store) {
@@ -159,13 +179,29 @@ fn the_form_of_the_documents_is_negotiated(store: Store) {
     for (accept, content_type, body) in [
         ("*/*", "application/json", "[{\"_id\":1},{\"_id\":2}]\n"),
         ("text/html", "application/json", "[{\"_id\":1},{\"_id\":2}]\n"),
-        ("application/json;q=0.5, application/x-ndjson", "application/x-ndjson", "{\"_id\":1}\n{\"_id\":2}\n"),
-        ("application/x-ndjson;q=0.9, application/*", "application/json", "[{\"_id\":1},{\"_id\":2}]\n"),
+        (
+            "application/json;q=0.5, application/x-ndjson",
+            "application/x-ndjson",
+            "{\"_id\":1}\n{\"_id\":2}\n",
+        ),
+        (
+            "application/x-ndjson;q=0.9, application/*",
+            "application/json",
+            "[{\"_id\":1},{\"_id\":2}]\n",
+        ),
         ("Application/X-NDJSON", "application/x-ndjson", "{\"_id\":1}\n{\"_id\":2}\n"),
     ] {
         let answer = server.request("GET", "/data", &[("Accept", accept)], b"");
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some(content_type)), "{accept}");
-        assert_eq!((answer.text().as_str(), answer.header("vary")), (body, Some("Accept")), "{accept}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some(content_type)),
+            "{accept}"
+        );
+        assert_eq!(
+            (answer.text().as_str(), answer.header("vary")),
+            (body, Some("Accept")),
+            "{accept}"
+        );
     }
 }
 
@@ -204,7 +240,13 @@ fn a_target_in_absolute_form_is_taken(store: Store) {
 
 fn an_answer_has_a_date_and_its_length(store: Store) {
     let server = store.start(&[]);
-    for answer in [server.get("/"), server.get("/data"), server.get("/nothing"), server.post("{}"), server.post("{")] {
+    for answer in [
+        server.get("/"),
+        server.get("/data"),
+        server.get("/nothing"),
+        server.post("{}"),
+        server.post("{"),
+    ] {
         let date = answer.header("date").unwrap();
         let date = chrono::DateTime::parse_from_rfc2822(date).unwrap().to_utc();
         assert!((chrono::Utc::now() - date).num_seconds() < 10, "{date}");
@@ -231,7 +273,8 @@ fn head_answers_as_get_without_the_body(store: Store) {
         let head = connection.request("HEAD", target, &[("Accept", accept)], b"");
         let get = connection.request("GET", target, &[("Accept", accept)], b"");
         let comparable = |answer: &Answer| {
-            let headers = answer.headers.iter().filter(|(name, _)| name != "date" && name != "x-request-id");
+            let headers =
+                answer.headers.iter().filter(|(name, _)| name != "date" && name != "x-request-id");
             (answer.status, headers.cloned().collect::<Vec<_>>())
         };
         assert_eq!(comparable(&head), comparable(&get), "{target} {accept}");
@@ -263,11 +306,17 @@ fn a_body_that_is_not_documents_is_refused_whole_and_says_why(store: Store) {
         ("{\"o\":{\"a\":1,\"\\u0061\":3}}", ["\"a\"", "twice"]),
         ("{\"n\":9223372036854775808}", ["9223372036854775808", "$numberDecimal"]),
         ("{\"n\":-9223372036854775809}", ["-9223372036854775809", "$numberDecimal"]),
-        ("{\"n\":123456789012345678901234567890}", ["123456789012345678901234567890", "$numberDecimal"]),
+        (
+            "{\"n\":123456789012345678901234567890}",
+            ["123456789012345678901234567890", "$numberDecimal"],
+        ),
         ("{\"n\":1e400}", ["too large for a double", "$numberDecimal"]),
         ("{\"a\\u0000b\":1}", ["NUL", ""]),
         ("{\"_id\":[1]}", ["_id", "array"]),
-        ("{\"_id\":{\"$regularExpression\":{\"pattern\":\"a\",\"options\":\"\"}}}", ["_id", "regular expression"]),
+        (
+            "{\"_id\":{\"$regularExpression\":{\"pattern\":\"a\",\"options\":\"\"}}}",
+            ["_id", "regular expression"],
+        ),
         ("{\"_id\":{\"$undefined\":true}}", ["_id", "undefined"]),
         ("{\"_id\":{\"a\":1,\"$b\":1}}", ["_id", "begins with $"]),
         ("{\"$oid\":\"xyz\"}", ["$oid", ""]),
@@ -279,7 +328,8 @@ fn a_body_that_is_not_documents_is_refused_whole_and_says_why(store: Store) {
             assert!(detail.contains(expected), "{body} -> {detail:?} without {expected:?}");
         }
     }
-    let detail = connection.request("POST", "/data", &[JSON, ("Content-Length", "0")], b"").problem(400);
+    let detail =
+        connection.request("POST", "/data", &[JSON, ("Content-Length", "0")], b"").problem(400);
     assert!(detail.contains("empty"), "{detail}");
     let detail = connection.request("POST", "/data", &[JSON], b"{\"a\":\"\xff\"}").problem(400);
     assert!(detail.contains("UTF-8"), "{detail}");
@@ -356,18 +406,27 @@ fn an_array_of_which_some_ids_exist_is_stored_without_them(store: Store) {
     for (error, named) in errors.iter().zip(["2", "\"x\"", "3"]) {
         assert!(error["detail"].as_str().unwrap().contains(named), "{error}");
     }
-    assert_eq!(server.get("/data").text(), "[{\"_id\":1},{\"_id\":2,\"old\":true},{\"_id\":3},{\"_id\":\"x\"}]\n");
+    assert_eq!(
+        server.get("/data").text(),
+        "[{\"_id\":1},{\"_id\":2,\"old\":true},{\"_id\":3},{\"_id\":\"x\"}]\n"
+    );
 
     let answer = server.post(r#"[{"_id":1},{"_id":2}]"#);
     answer.problem(409);
-    assert_eq!((&answer.json()["inserted"], &answer.json()["ids"]), (&0.into(), &serde_json::json!([])));
+    assert_eq!(
+        (&answer.json()["inserted"], &answer.json()["ids"]),
+        (&0.into(), &serde_json::json!([]))
+    );
 
     // Also where it is more than one command.
     let documents: Vec<String> = (0..2500).map(|n| format!("{{\"_id\":{n}}}")).collect();
     let answer = server.post(&format!("[{}]", documents.join(",")));
     answer.problem(409);
     let problem = answer.json();
-    assert_eq!((&problem["inserted"], problem["ids"].as_array().unwrap().len()), (&2497.into(), 2497));
+    assert_eq!(
+        (&problem["inserted"], problem["ids"].as_array().unwrap().len()),
+        (&2497.into(), 2497)
+    );
     assert_eq!(problem["errors"].as_array().unwrap().len(), 3);
 }
 
@@ -377,14 +436,19 @@ fn generated_id_that_is_taken_is_replaced(store: Store) {
     let seen = server.post("{}").json()["ids"][0]["$oid"].as_str().unwrap().to_owned();
     let (second, process) = (u32::from_str_radix(&seen[..8], 16).unwrap(), &seen[8..18]);
     let count = u32::from_str_radix(&seen[18..], 16).unwrap();
-    let counts: Vec<u32> = (0..60).chain(count + 1..count + 60).map(|count| count % (1 << 24)).collect();
+    let counts: Vec<u32> =
+        (0..60).chain(count + 1..count + 60).map(|count| count % (1 << 24)).collect();
     let guesses = (0..60).flat_map(|later| counts.iter().map(move |count| (second + later, count)));
-    let guesses: Vec<String> = guesses.map(|(second, count)| format!("{second:08x}{process}{count:06x}")).collect();
-    let guesses: std::collections::BTreeSet<&String> = guesses.iter().filter(|guess| **guess != seen).collect();
+    let guesses: Vec<String> =
+        guesses.map(|(second, count)| format!("{second:08x}{process}{count:06x}")).collect();
+    let guesses: std::collections::BTreeSet<&String> =
+        guesses.iter().filter(|guess| **guess != seen).collect();
     let guesses: Vec<&String> = guesses.into_iter().collect();
     for guesses in guesses.chunks(2000) {
-        let lines: String =
-            guesses.iter().map(|guess| format!("{{\"_id\":{{\"$oid\":\"{guess}\"}},\"by\":\"attacker\"}}\n")).collect();
+        let lines: String = guesses
+            .iter()
+            .map(|guess| format!("{{\"_id\":{{\"$oid\":\"{guess}\"}},\"by\":\"attacker\"}}\n"))
+            .collect();
         let answer = server.import(&lines);
         assert_eq!(answer.status, 201, "{}", answer.text());
     }
@@ -403,7 +467,8 @@ fn generated_id_that_is_taken_is_replaced(store: Store) {
     }
     // In the order of insertion.
     let export = server.export();
-    let documents = export.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let documents =
+        export.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let by: Vec<u64> = documents.filter_map(|document| document["by"].as_u64()).collect();
     assert_eq!(by.iter().filter(|by| **by >= 10).collect::<Vec<_>>(), [&10, &11, &12]);
     assert_eq!(by.iter().filter(|by| **by < 10).collect::<Vec<_>>(), [&0, &1, &2]);
@@ -417,14 +482,19 @@ fn request_id_tells_nothing_of_object_ids(store: Store) {
         let id = answer.json()["ids"][0]["$oid"].as_str().unwrap().to_owned();
         let request_id = answer.header("x-request-id").unwrap();
         assert_eq!(request_id.len(), 24, "{request_id}");
-        assert!(!request_id.contains(&id[8..18]) && !request_id.contains(&id[..8]), "{request_id} for {id}");
+        assert!(
+            !request_id.contains(&id[8..18]) && !request_id.contains(&id[..8]),
+            "{request_id} for {id}"
+        );
         assert!(seen.insert(request_id.to_owned()), "{request_id} comes twice");
     }
 }
 
 fn a_path_that_is_not_there_is_a_404(store: Store) {
     let server = store.start(&[]);
-    for target in ["/nothing", "/data/", "/data/a/b", "/database", "/Data", "//", "/healthz", "/?/data/1/2"] {
+    for target in
+        ["/nothing", "/data/", "/data/a/b", "/database", "/Data", "//", "/healthz", "/?/data/1/2"]
+    {
         let answer = server.get(target);
         if target.starts_with("/?") {
             answer.problem(400);
@@ -465,8 +535,16 @@ fn a_method_that_a_resource_does_not_take_is_a_405_that_lists_the_others(store: 
     let mut connection = Connection::open(server.address);
     for (target, methods, allowed) in [
         ("/", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "get"], "GET, HEAD"),
-        ("/data", ["PATCH", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "post"], "GET, HEAD, POST"),
-        ("/data/1", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "get"], "GET, HEAD"),
+        (
+            "/data",
+            ["PATCH", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "post"],
+            "GET, HEAD, POST",
+        ),
+        (
+            "/data/1",
+            ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "get"],
+            "GET, HEAD",
+        ),
     ] {
         for method in methods {
             let answer = connection.request(method, target, &[JSON], b"{}");
@@ -480,7 +558,9 @@ fn a_method_that_a_resource_does_not_take_is_a_405_that_lists_the_others(store: 
 
 fn an_unknown_parameter_is_a_400_that_lists_the_known_ones(store: Store) {
     let server = store.start(&[]);
-    for target in ["/data?limt=5", "/data?limit=5&page=2", "/data?Limit=1", "/data?x", "/data?%6Cimits=1"] {
+    for target in
+        ["/data?limt=5", "/data?limit=5&page=2", "/data?Limit=1", "/data?x", "/data?%6Cimits=1"]
+    {
         let detail = server.get(target).problem(400);
         assert!(detail.contains("limit, order, after"), "{target}: {detail}");
     }
@@ -518,7 +598,9 @@ fn a_parameter_that_cannot_be_used_is_a_400_that_names_it(store: Store) {
         let detail = server.get(&format!("/data?{query}")).problem(400);
         assert!(details.iter().all(|expected| detail.contains(expected)), "{query}: {detail}");
     }
-    let detail = server.request("GET", "/data?limit=0", &[("Accept", "application/x-ndjson")], b"").problem(400);
+    let detail = server
+        .request("GET", "/data?limit=0", &[("Accept", "application/x-ndjson")], b"")
+        .problem(400);
     assert!(detail.contains("limit"), "{detail}");
 }
 
@@ -534,7 +616,10 @@ fn another_content_type_is_a_415_that_says_what_to_send(store: Store) {
     ] {
         let answer = server.request("POST", "/data", &[("Content-Type", content_type)], b"{}");
         let detail = answer.problem(415);
-        assert!(detail.contains("curl --json") && detail.contains("application/x-ndjson"), "{detail}");
+        assert!(
+            detail.contains("curl --json") && detail.contains("application/x-ndjson"),
+            "{detail}"
+        );
     }
     server.request("POST", "/data", &[], b"{}").problem(415);
     assert_eq!(server.get("/data").text(), "[]\n");
@@ -542,7 +627,8 @@ fn another_content_type_is_a_415_that_says_what_to_send(store: Store) {
 
 fn a_content_encoding_is_a_415(store: Store) {
     let server = store.start(&[]);
-    for (coding, status) in [("gzip", 415), ("br, gzip", 415), ("identity", 201), ("Identity", 201)] {
+    for (coding, status) in [("gzip", 415), ("br, gzip", 415), ("identity", 201), ("Identity", 201)]
+    {
         for content_type in ["application/json", "application/x-ndjson"] {
             let headers = [("Content-Type", content_type), ("Content-Encoding", coding)];
             let answer = server.request("POST", "/data", &headers, b"{}");
@@ -564,7 +650,10 @@ fn a_body_over_the_limit_is_a_413_before_it_is_read(store: Store) {
     connection
         .send(b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 2049\r\n\r\n");
     let detail = connection.read_answer().unwrap().problem(413);
-    assert!(detail.contains("2048 bytes") && detail.contains("MAX_BODY") && detail.contains("ndjson"), "{detail}");
+    assert!(
+        detail.contains("2048 bytes") && detail.contains("MAX_BODY") && detail.contains("ndjson"),
+        "{detail}"
+    );
 }
 
 fn a_body_in_chunks_over_the_limit_is_a_413(store: Store) {
@@ -578,7 +667,8 @@ fn a_body_in_chunks_over_the_limit_is_a_413(store: Store) {
 }
 
 /// A POST of two bytes whose client waits for leave to send them.
-const WAITING_POST: &[u8] = b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
+const WAITING_POST: &[u8] =
+    b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
                               Content-Length: 2\r\nExpect: 100-continue\r\n\r\n";
 
 fn a_client_that_waits_for_100_continue_gets_it(store: Store) {
@@ -595,21 +685,42 @@ fn a_client_that_waits_for_100_continue_gets_it(store: Store) {
 fn a_client_that_waits_with_a_body_that_is_refused_gets_only_the_refusal(store: Store) {
     let server = store.start(&[("MAX_BODY", "1KiB"), ("API_TOKEN", "secret")]);
     for (request_line, headers, status) in [
-        ("POST /data", "Content-Type: application/json\r\nAuthorization: Bearer secret\r\nContent-Length: 1025", 413),
-        ("POST /data", "Content-Type: text/plain\r\nAuthorization: Bearer secret\r\nContent-Length: 2", 415),
-        ("POST /data?a=b", "Content-Type: application/json\r\nAuthorization: Bearer secret\r\nContent-Length: 2", 400),
+        (
+            "POST /data",
+            "Content-Type: application/json\r\nAuthorization: Bearer secret\r\nContent-Length: 1025",
+            413,
+        ),
+        (
+            "POST /data",
+            "Content-Type: text/plain\r\nAuthorization: Bearer secret\r\nContent-Length: 2",
+            415,
+        ),
+        (
+            "POST /data?a=b",
+            "Content-Type: application/json\r\nAuthorization: Bearer secret\r\nContent-Length: 2",
+            400,
+        ),
         ("POST /data", "Content-Type: application/json\r\nContent-Length: 2", 401),
-        ("PUT /data", "Content-Type: application/json\r\nAuthorization: Bearer secret\r\nContent-Length: 2", 405),
+        (
+            "PUT /data",
+            "Content-Type: application/json\r\nAuthorization: Bearer secret\r\nContent-Length: 2",
+            405,
+        ),
         ("POST /nothing", "Content-Type: application/json\r\nContent-Length: 2", 404),
     ] {
         let mut connection = Connection::open(server.address);
         connection.send(
-            format!("{request_line} HTTP/1.1\r\nHost: test\r\n{headers}\r\nExpect: 100-continue\r\n\r\n").as_bytes(),
+            format!(
+                "{request_line} HTTP/1.1\r\nHost: test\r\n{headers}\r\nExpect: 100-continue\r\n\r\n"
+            )
+            .as_bytes(),
         );
         connection.read_answer().unwrap().problem(status);
     }
     let mut connection = Connection::open(server.address);
-    connection.send(b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\nExpect: a-miracle\r\n\r\n");
+    connection.send(
+        b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\nExpect: a-miracle\r\n\r\n",
+    );
     connection.read_answer().unwrap().problem(417);
 }
 

@@ -1,4 +1,5 @@
-//! The bodies of requests, read or not: each ends where its framing says, and what comes behind it is the next request.
+//! The bodies of requests, read or not: each ends where its framing says, and what comes behind it
+//! is the next request.
 
 mod support;
 
@@ -48,10 +49,12 @@ fn no_byte_of_a_body_that_is_not_read_is_taken_for_a_request() {
         (400, "POST /data", "application/x-ndjson", "not JSON\n"),
     ];
     for (status, request, content_type, fill) in requests {
-        // Around what tiny_http buffers (1 KiB), what is read though nobody wants it (64 KiB), and one byte too much.
+        // Around what tiny_http buffers (1 KiB), what is read though nobody wants it (64 KiB), and
+        // one byte too much.
         for length in [1, 40, 960, 1000, 1023, 1024, 1025, 1100, 2048, 5000, 64 * 1024, 65 * 1024] {
             let fill = if fill == " " { " ".repeat(MAX_BODY + 1) } else { fill.to_owned() };
-            let mut body = format!("{fill}{}", SMUGGLED.repeat(length / SMUGGLED.len() + 1)).into_bytes();
+            let mut body =
+                format!("{fill}{}", SMUGGLED.repeat(length / SMUGGLED.len() + 1)).into_bytes();
             body.truncate(fill.len() + length);
             let framings = [
                 (format!("Content-Length: {}", body.len()), body.clone()),
@@ -59,13 +62,18 @@ fn no_byte_of_a_body_that_is_not_read_is_taken_for_a_request() {
                 ("Transfer-Encoding: chunked".to_owned(), chunks(body.chunks(9))),
                 (
                     "Transfer-Encoding: chunked".to_owned(),
-                    chunks([fill.as_bytes(), &body[fill.len()..]].into_iter().filter(|piece| !piece.is_empty())),
+                    chunks(
+                        [fill.as_bytes(), &body[fill.len()..]]
+                            .into_iter()
+                            .filter(|piece| !piece.is_empty()),
+                    ),
                 ),
             ];
             for (framing, framed) in framings {
                 let what = format!("{request} with {content_type}, {framing} and {length} bytes");
-                let head =
-                    format!("{request} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\n{framing}\r\n\r\n");
+                let head = format!(
+                    "{request} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\n{framing}\r\n\r\n"
+                );
                 let next = b"GET /data/next HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
                 let answers = server.exchange(&[head.as_bytes(), &framed, next].concat());
                 match answers.as_slice() {
@@ -76,7 +84,11 @@ fn no_byte_of_a_body_that_is_not_read_is_taken_for_a_request() {
                     [first, second] => {
                         first.problem(status);
                         assert_eq!(first.header("connection"), None, "{what}");
-                        assert_eq!(second.problem(404), "There is no document with this _id.", "{what}");
+                        assert_eq!(
+                            second.problem(404),
+                            "There is no document with this _id.",
+                            "{what}"
+                        );
                     }
                     _ => panic!("{what}: {answers:#?}"),
                 }
@@ -101,7 +113,8 @@ fn pipeline() -> Vec<(u16, String)> {
     let json = "Host: test\r\nContent-Type: application/json\r\n";
     let long = format!("{{\"_id\":\"long\",\"text\":\"{}\"}}", "x".repeat(900));
     let lines = "{}\n".repeat(2000);
-    let chunked = |body: &str, size: usize| String::from_utf8(chunks(body.as_bytes().chunks(size))).unwrap();
+    let chunked =
+        |body: &str, size: usize| String::from_utf8(chunks(body.as_bytes().chunks(size))).unwrap();
     let requests = [
         (200, "GET / HTTP/1.1\r\nHost: test\r\n".to_owned(), String::new()),
         (201, format!("POST /data HTTP/1.1\r\n{json}Content-Length: 11\r\n"), "{\"_id\":\"a\"}".to_owned()),
@@ -133,14 +146,20 @@ fn pipeline() -> Vec<(u16, String)> {
     ];
     let named = requests.into_iter().enumerate();
     named
-        .map(|(number, (status, head, body))| (status, format!("{head}X-Request-Id: {number}\r\n\r\n{body}")))
+        .map(|(number, (status, head, body))| {
+            (status, format!("{head}X-Request-Id: {number}\r\n\r\n{body}"))
+        })
         .collect()
 }
 
 #[track_caller]
 fn expect_pipeline(connection: &mut Connection) {
     for (number, (status, request)) in pipeline().into_iter().enumerate() {
-        let answer = if request.starts_with("HEAD") { connection.read_head() } else { connection.read_answer() };
+        let answer = if request.starts_with("HEAD") {
+            connection.read_head()
+        } else {
+            connection.read_answer()
+        };
         let answer = answer.unwrap_or_else(|| panic!("no answer to {request:?}"));
         assert_eq!(answer.status, status, "{request:?}: {}", answer.text());
         assert_eq!(answer.header("x-request-id"), Some(number.to_string().as_str()), "{request:?}");
@@ -157,7 +176,9 @@ fn pipelined_requests_are_answered_in_their_order_behind_bodies_of_each_framing(
         let mut connection = Connection::open(server.address);
         let mut sender = connection.stream().try_clone().unwrap();
         let bytes = message.clone().into_bytes();
-        let sending = thread::spawn(move || bytes.chunks(size).for_each(|piece| sender.write_all(piece).unwrap()));
+        let sending = thread::spawn(move || {
+            bytes.chunks(size).for_each(|piece| sender.write_all(piece).unwrap())
+        });
         expect_pipeline(&mut connection);
         sending.join().unwrap();
     }
@@ -216,15 +237,33 @@ fn a_client_that_asks_first_is_told_to_send_its_body_only_if_it_will_be_read() {
     let authorized = "Authorization: Bearer secret\r\n";
     for (status, request, headers) in [
         (401, "POST /data", "Content-Type: application/json\r\nContent-Length: 11\r\n".to_owned()),
-        (404, "POST /nowhere", "Content-Type: application/json\r\nContent-Length: 11\r\n".to_owned()),
+        (
+            404,
+            "POST /nowhere",
+            "Content-Type: application/json\r\nContent-Length: 11\r\n".to_owned(),
+        ),
         (405, "PUT /data", format!("{authorized}Content-Length: 11\r\n")),
-        (413, "POST /data", format!("{authorized}Content-Type: application/json\r\nContent-Length: 1025\r\n")),
-        (415, "POST /data", format!("{authorized}Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n")),
-        (415, "POST /data", format!("{authorized}Content-Encoding: gzip\r\nContent-Length: 11\r\n")),
+        (
+            413,
+            "POST /data",
+            format!("{authorized}Content-Type: application/json\r\nContent-Length: 1025\r\n"),
+        ),
+        (
+            415,
+            "POST /data",
+            format!("{authorized}Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n"),
+        ),
+        (
+            415,
+            "POST /data",
+            format!("{authorized}Content-Encoding: gzip\r\nContent-Length: 11\r\n"),
+        ),
     ] {
         let mut connection = Connection::open(server.address);
-        connection
-            .send(format!("{request} HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n{headers}\r\n").as_bytes());
+        connection.send(
+            format!("{request} HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n{headers}\r\n")
+                .as_bytes(),
+        );
         let answer = connection.read_answer().unwrap();
         answer.problem(status);
         // Nobody can tell whether the body still comes.
@@ -237,8 +276,9 @@ fn a_client_that_asks_first_is_told_to_send_its_body_only_if_it_will_be_read() {
     ];
     for (framing, body) in bodies {
         let mut connection = Connection::open(server.address);
-        let head =
-            format!("POST /data HTTP/1.1\r\nHost: test\r\n{authorized}Content-Type: application/json\r\n{framing}\r\n");
+        let head = format!(
+            "POST /data HTTP/1.1\r\nHost: test\r\n{authorized}Content-Type: application/json\r\n{framing}\r\n"
+        );
         connection.send(format!("{head}Expect: 100-Continue\r\n\r\n").as_bytes());
         assert_eq!(connection.read_answer().unwrap().status, 100, "{framing}");
         connection.send(body.as_bytes());

@@ -1,5 +1,5 @@
-//! Many clients at once: every answer is its own client's, nothing is lost, nothing is stored twice, and what was
-//! acknowledged is seen by whoever asks after that.
+//! Many clients at once: every answer is its own client's, nothing is lost, nothing is stored
+//! twice, and what was acknowledged is seen by whoever asks after that.
 
 mod support;
 
@@ -31,7 +31,8 @@ fn at_once(count: usize, client: impl Fn(usize) + Sync) {
     });
 }
 
-/// A client that keeps its connection, and opens another when the server has said that it closes this one.
+/// A client that keeps its connection, and opens another when the server has said that it closes
+/// this one.
 struct Client<'a> {
     server: &'a Server,
     connection: Option<Connection>,
@@ -43,13 +44,20 @@ impl<'a> Client<'a> {
     }
 
     #[track_caller]
-    fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let kept = self.connection.take();
         let mut connection = kept.unwrap_or_else(|| Connection::open(self.server.address));
         let answer = match connection.try_request(method, target, headers, body) {
             Some(answer) => answer,
-            // The server may close an idle connection at any time, even as the next request is on its way. It has not
-            // read that one then, so it can be sent again; a document that had been stored all the same would show.
+            // The server may close an idle connection at any time, even as the next request is on
+            // its way. It has not read that one then, so it can be sent again; a document that had
+            // been stored all the same would show.
             None => {
                 connection = Connection::open(self.server.address);
                 connection.request(method, target, headers, body)
@@ -100,10 +108,15 @@ fn every_answer_is_its_own(store: Store) {
             // An array, whose answer must keep its documents' order.
             let pair = json!([{"_id": format!("{id}-a")}, {"_id": format!("{id}-b")}]);
             let answer = client.post(&pair);
-            assert_eq!(answer.json(), json!({"inserted": 2, "ids": [pair[0]["_id"], pair[1]["_id"]]}));
-            // A page that nobody else asks for. All of them at once can be too much for a database that sorts each time.
+            assert_eq!(
+                answer.json(),
+                json!({"inserted": 2, "ids": [pair[0]["_id"], pair[1]["_id"]]})
+            );
+            // A page that nobody else asks for. All of them at once can be too much for a database
+            // that sorts each time.
             let page = wait_for("the page", || {
-                let answer = client.request("GET", &format!("/data?limit=1&after=%22{id}%22"), &[], b"");
+                let answer =
+                    client.request("GET", &format!("/data?limit=1&after=%22{id}%22"), &[], b"");
                 (answer.status != 503 || !is_slow).then(|| answer.json())
             });
             assert_eq!(page, json!([pair[0]]));
@@ -134,7 +147,8 @@ fn readers_never_see_less_than_was_acknowledged_before_they_asked(store: Store) 
             return;
         }
         // Most ask the same, and so share the answer; the others are there for variety.
-        let target = if number % 10 == 0 { "/data?limit=1000&order=desc" } else { "/data?limit=1000" };
+        let target =
+            if number % 10 == 0 { "/data?limit=1000&order=desc" } else { "/data?limit=1000" };
         loop {
             let before = acknowledged.load(SeqCst);
             let answer = client.request("GET", target, &[], b"");
@@ -162,7 +176,10 @@ fn more_clients_than_connections_are_all_served(store: Store) {
             let id = number * EACH + turn;
             let answer = client.post(&json!({"_id": id}));
             assert_eq!(answer.json(), json!({"inserted": 1, "ids": [id]}));
-            assert_eq!(client.request("GET", &format!("/data/{id}"), &[], b"").json(), json!({"_id": id}));
+            assert_eq!(
+                client.request("GET", &format!("/data/{id}"), &[], b"").json(),
+                json!({"_id": id})
+            );
         }
     });
     assert_eq!(stored(&server).len(), CLIENTS * EACH);
@@ -200,13 +217,19 @@ fn a_document_that_is_refused_does_not_hinder_those_that_arrive_with_it(store: S
                 1 => drop(client.request("POST", "/data", &JSON, b"{\"_id\":").problem(400)),
                 2 => {
                     let id = format!("{number}-{turn}");
-                    let answer = client.post(&json!([{"_id": "taken"}, {"_id": id}, {"_id": "taken"}]));
+                    let answer =
+                        client.post(&json!([{"_id": "taken"}, {"_id": id}, {"_id": "taken"}]));
                     answer.problem(409);
                     let answer = answer.json();
                     assert_eq!((&answer["inserted"], &answer["ids"]), (&json!(1), &json!([id])));
-                    assert_eq!((&answer["errors"][0]["index"], &answer["errors"][1]["index"]), (&json!(0), &json!(2)));
+                    assert_eq!(
+                        (&answer["errors"][0]["index"], &answer["errors"][1]["index"]),
+                        (&json!(0), &json!(2))
+                    );
                 }
-                _ => assert_eq!(client.post(&json!({"_id": format!("{number}-{turn}")})).status, 201),
+                _ => {
+                    assert_eq!(client.post(&json!({"_id": format!("{number}-{turn}")})).status, 201)
+                }
             }
         }
     });

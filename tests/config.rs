@@ -1,4 +1,5 @@
-//! The settings and the command line: what cannot be used ends the process with exit 2 and one line that names it.
+//! The settings and the command line: what cannot be used ends the process with exit 2 and one line
+//! that names it.
 
 mod support;
 
@@ -25,10 +26,25 @@ const BAD: &[(&str, &[&str], &str)] = &[
     ("OPS_PORT", &["65536", "-1", "http"], A_PORT),
     ("MAX_CONNECTIONS", &["0", "-1", "many", "100001", "1e3", "5.0"], "a number from 1 to 100000"),
     ("MAX_CONNECTION_AGE", &["0", "-1s", "1d", "25000min"], A_TIME),
-    ("MAX_BODY", &["0", "1023", "17MiB", "1MB", "1GiB", "-1", "big", "1.5MiB", "99999999999999999999"], A_SIZE),
+    (
+        "MAX_BODY",
+        &["0", "1023", "17MiB", "1MB", "1GiB", "-1", "big", "1.5MiB", "99999999999999999999"],
+        A_SIZE,
+    ),
     (
         "HEAD_TIMEOUT",
-        &["0", "0s", "0ms", "-1", "10 seconds", "1h", "1.5s", "soon", "25000min", "99999999999999999999"],
+        &[
+            "0",
+            "0s",
+            "0ms",
+            "-1",
+            "10 seconds",
+            "1h",
+            "1.5s",
+            "soon",
+            "25000min",
+            "99999999999999999999",
+        ],
         A_TIME,
     ),
     ("BODY_TIMEOUT", &["-1s", "1d", "25000min"], A_TIME),
@@ -41,7 +57,11 @@ const BAD: &[(&str, &[&str], &str)] = &[
     ("LOG", &["JSON", "yaml", "debug", "1"], "text, json or off"),
     ("LOG_RATE", &["0", "-1", "1000001", "many", "1e3"], "a number from 1 to 1000000"),
     ("API_TOKEN", &["two words", "ümlaut", "a\nb", " "], "visible ASCII"),
-    ("MONGODB_URI", &["localhost", "http://localhost/test", "mongodb://", "mongodb://localhost"], "mongodb://"),
+    (
+        "MONGODB_URI",
+        &["localhost", "http://localhost/test", "mongodb://", "mongodb://localhost"],
+        "mongodb://",
+    ),
 ];
 
 /// Settings that are secrets, which an empty value does not unset.
@@ -50,17 +70,23 @@ const SECRETS: [&str; 2] = ["API_TOKEN", "MONGODB_URI"];
 /// Settings whose values are names, which have tests of their own or take anything.
 const NAMES: [&str; 2] = ["COLLECTION", "DATA_FILE"];
 
-/// The program with these settings, in a directory of its own; PORT and OPS_PORT are the system's choice.
+/// The program with these settings, in a directory of its own; PORT and OPS_PORT are the system's
+/// choice.
 fn start_with(directory: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = two_tier();
-    command.current_dir(directory).envs([("PORT", "0"), ("OPS_PORT", "0")]).envs(settings.iter().copied());
+    command
+        .current_dir(directory)
+        .envs([("PORT", "0"), ("OPS_PORT", "0")])
+        .envs(settings.iter().copied());
     command
 }
 
-/// Checks that the program ended for its settings, and returns the line that it left without its name.
+/// Checks that the program ended for its settings, and returns the line that it left without its
+/// name.
 #[track_caller]
 fn refusal(output: &Output) -> String {
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!((output.status.code(), &*stdout), (Some(2), ""), "{stderr}");
     assert_eq!((stderr.lines().count(), stderr.ends_with('\n')), (1, true), "{stderr}");
     stderr.trim_end().strip_prefix("two-tier: ").unwrap_or_else(|| panic!("{stderr}")).to_owned()
@@ -79,7 +105,10 @@ fn a_value_that_a_setting_does_not_take_ends_the_process_with_what_it_takes() {
     for (name, values, takes) in BAD {
         for value in *values {
             let line = refusal_with(&[(name, value)]);
-            assert!(line.starts_with(&format!("{name}: ")) && line.contains(takes), "{name}={value:?}: {line}");
+            assert!(
+                line.starts_with(&format!("{name}: ")) && line.contains(takes),
+                "{name}={value:?}: {line}"
+            );
         }
     }
 }
@@ -97,8 +126,10 @@ fn a_value_that_is_not_text_ends_the_process() {
 
 #[test]
 fn every_setting_in_the_help_is_tested_here() {
-    let tested: BTreeSet<String> = BAD.iter().map(|(name, ..)| name).chain(&NAMES).map(|name| (*name).into()).collect();
-    let named = help_rows().into_iter().map(|[name, ..]| name.trim_end_matches("[_FILE]").to_owned());
+    let tested: BTreeSet<String> =
+        BAD.iter().map(|(name, ..)| name).chain(&NAMES).map(|name| (*name).into()).collect();
+    let named =
+        help_rows().into_iter().map(|[name, ..]| name.trim_end_matches("[_FILE]").to_owned());
     assert_eq!(named.collect::<BTreeSet<_>>(), tested);
 }
 
@@ -126,9 +157,12 @@ fn secret_that_is_set_but_empty_ends_the_process() {
 
 #[test]
 fn times_and_sizes_have_units() {
-    for (name, value) in
-        [("HEAD_TIMEOUT", "10"), ("HEAD_TIMEOUT", "1500ms"), ("IDLE_TIMEOUT", "2min"), ("BODY_TIMEOUT", "24 s")]
-    {
+    for (name, value) in [
+        ("HEAD_TIMEOUT", "10"),
+        ("HEAD_TIMEOUT", "1500ms"),
+        ("IDLE_TIMEOUT", "2min"),
+        ("BODY_TIMEOUT", "24 s"),
+    ] {
         assert_eq!(Server::start(&[(name, value)]).get("/").status, 200, "{name}={value}");
     }
     for (value, bytes) in [("1024", 1024), ("2KiB", 2048), ("1MiB", 1 << 20)] {
@@ -145,7 +179,12 @@ fn a_port_that_is_taken_ends_the_process_and_leaves_no_file() {
     let port = taken.local_addr().unwrap().port().to_string();
     for name in ["PORT", "OPS_PORT"] {
         let line = refusal_with(&[(name, &port)]);
-        assert!(line.starts_with(&format!("{name}: ")) && line.contains(&port) && line.contains("in use"), "{line}");
+        assert!(
+            line.starts_with(&format!("{name}: "))
+                && line.contains(&port)
+                && line.contains("in use"),
+            "{line}"
+        );
     }
 }
 
@@ -161,7 +200,13 @@ fn a_directory_that_cannot_be_written_ends_the_process() {
     let directory = Directory::new();
     fs::create_dir(directory.join("folder")).unwrap();
     // Not even root can make a file in /proc.
-    for path in ["nowhere/two-tier.redb", "folder", "/proc/two-tier.redb", "/dev/null", "line\nbreak/two-tier.redb"] {
+    for path in [
+        "nowhere/two-tier.redb",
+        "folder",
+        "/proc/two-tier.redb",
+        "/dev/null",
+        "line\nbreak/two-tier.redb",
+    ] {
         let line = refusal(&run(start_with(directory.path(), &[("DATA_FILE", path)])));
         let shown = path.replace('\n', "\\n");
         assert!(line.starts_with("DATA_FILE: ") && line.contains(&shown), "{path}: {line}");
@@ -177,7 +222,12 @@ fn a_second_process_on_the_same_file_ends_and_the_first_one_goes_on() {
     symlink(directory.join("two-tier.redb"), directory.join("link.redb")).unwrap();
     for path in ["two-tier.redb", "./two-tier.redb", "link.redb"] {
         let line = refusal(&run(start_with(directory.path(), &[("DATA_FILE", path)])));
-        assert!(line.starts_with("DATA_FILE: ") && line.contains(path) && line.contains("another process"), "{line}");
+        assert!(
+            line.starts_with("DATA_FILE: ")
+                && line.contains(path)
+                && line.contains("another process"),
+            "{line}"
+        );
     }
     assert_eq!(server.post("{\"_id\":2}").status, 201);
     let (_, directory) = server.terminate();
@@ -202,7 +252,11 @@ fn a_file_that_is_not_this_programs_is_said_so_and_never_touched() {
 
     let other = redb::Database::create(directory.join("other")).unwrap();
     let transaction = other.begin_write().unwrap();
-    transaction.open_table(redb::TableDefinition::<&str, u64>::new("other")).unwrap().insert("a", 1).unwrap();
+    transaction
+        .open_table(redb::TableDefinition::<&str, u64>::new("other"))
+        .unwrap()
+        .insert("a", 1)
+        .unwrap();
     transaction.commit().unwrap();
     drop(other);
     assert_untouched(&directory, "other");
@@ -211,11 +265,14 @@ fn a_file_that_is_not_this_programs_is_said_so_and_never_touched() {
 #[test]
 fn a_damaged_file_is_said_so_and_never_touched() {
     let server = Server::start(&[]);
-    let documents: String = (0..5000).map(|n| format!("{{\"_id\":{n},\"text\":\"{n:0100}\"}}\n")).collect();
+    let documents: String =
+        (0..5000).map(|n| format!("{{\"_id\":{n},\"text\":\"{n:0100}\"}}\n")).collect();
     assert_eq!(server.import(&documents).status, 201);
     let (_, directory) = server.terminate();
     let whole = fs::read(directory.join("two-tier.redb")).unwrap();
-    for (name, length) in [("header", 100), ("page", 4096), ("half", whole.len() / 2), ("end", whole.len() - 4096)] {
+    for (name, length) in
+        [("header", 100), ("page", 4096), ("half", whole.len() / 2), ("end", whole.len() - 4096)]
+    {
         fs::write(directory.join(name), &whole[..length]).unwrap();
         assert_untouched(&directory, name);
     }
@@ -245,17 +302,25 @@ fn a_secret_is_read_from_the_file_that_its_name_file_names() {
     let directory = Directory::new();
     for content in ["open-sesame", "open-sesame\n", "open-sesame\r\n"] {
         fs::write(directory.join("token"), content).unwrap();
-        let server = Server::start(&[("API_TOKEN_FILE", directory.join("token").to_str().unwrap())]);
+        let server =
+            Server::start(&[("API_TOKEN_FILE", directory.join("token").to_str().unwrap())]);
         assert_eq!(server.get("/data").status, 401);
-        assert_eq!(server.request("GET", "/data", &[("Authorization", "Bearer open-sesame")], b"").status, 200);
+        assert_eq!(
+            server.request("GET", "/data", &[("Authorization", "Bearer open-sesame")], b"").status,
+            200
+        );
     }
 }
 
 #[test]
 fn a_secret_that_cannot_be_used_ends_the_process_and_is_not_printed() {
     let directory = Directory::new();
-    for (name, content) in [("empty", ""), ("newline", "\n"), ("two-words", "open sesame"), ("binary", "open-sesame\0")]
-    {
+    for (name, content) in [
+        ("empty", ""),
+        ("newline", "\n"),
+        ("two-words", "open sesame"),
+        ("binary", "open-sesame\0"),
+    ] {
         fs::write(directory.join(name), content).unwrap();
     }
     fs::write(directory.join("bytes"), b"open-sesame\xff").unwrap();
@@ -284,7 +349,12 @@ fn a_secret_that_cannot_be_used_ends_the_process_and_is_not_printed() {
     }
     let both = [("API_TOKEN", "open-sesame"), ("API_TOKEN_FILE", "two-words")];
     let line = refusal(&run(start_with(directory.path(), &both)));
-    assert!(line.starts_with("API_TOKEN: ") && line.contains("API_TOKEN_FILE") && !line.contains("sesame"), "{line}");
+    assert!(
+        line.starts_with("API_TOKEN: ")
+            && line.contains("API_TOKEN_FILE")
+            && !line.contains("sesame"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -306,13 +376,17 @@ fn the_start_is_one_line_with_the_address_the_store_and_how_to_try_it() {
 #[test]
 fn an_ipv6_host_and_every_address_at_once_are_listened_on() {
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
-    let welcome = |address: SocketAddr| Connection::open(address).request("GET", "/", &[], b"").status;
+    let welcome =
+        |address: SocketAddr| Connection::open(address).request("GET", "/", &[], b"").status;
     let server = Server::start(&[("HOST", "::")]);
     assert_eq!(welcome((Ipv4Addr::LOCALHOST, server.address.port()).into()), 200);
     if has_ipv6 {
         assert_eq!(welcome((Ipv6Addr::LOCALHOST, server.address.port()).into()), 200);
         let server = Server::start(&[("HOST", "::1")]);
-        assert_eq!((server.address.ip(), welcome(server.address)), (Ipv6Addr::LOCALHOST.into(), 200));
+        assert_eq!(
+            (server.address.ip(), welcome(server.address)),
+            (Ipv6Addr::LOCALHOST.into(), 200)
+        );
     }
     let server = Server::start(&[("HOST", "localhost")]);
     assert_eq!(welcome(server.address), 200);
@@ -336,15 +410,22 @@ fn the_version_names_the_program_and_its_commit() {
         let output = run(command);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
-        let version = text.strip_prefix(concat!("two-tier ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
+        let version =
+            text.strip_prefix(concat!("two-tier ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
         assert!(version.len() > ")\n".len() && version.ends_with(")\n"), "{text}");
     }
 }
 
 #[test]
 fn arguments_that_mean_nothing_end_the_process_with_those_that_do() {
-    let unknown: [&[&[u8]]; 6] =
-        [&[b"serve"], &[b"--Help"], &[b""], &[b"--version", b"--help"], &[b"healthcheck", b"now"], &[b"\xff"]];
+    let unknown: [&[&[u8]]; 6] = [
+        &[b"serve"],
+        &[b"--Help"],
+        &[b""],
+        &[b"--version", b"--help"],
+        &[b"healthcheck", b"now"],
+        &[b"\xff"],
+    ];
     for arguments in unknown {
         let mut command = two_tier();
         command.args(arguments.iter().map(|argument| OsStr::from_bytes(argument)));
@@ -389,12 +470,15 @@ fn the_readme_has_the_table_of_the_help() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let rows = readme.lines().filter_map(|line| {
         let cells = line.trim().strip_prefix('|')?.strip_suffix('|')?.split('|');
-        let cells: Vec<String> = cells.map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
+        let cells: Vec<String> =
+            cells.map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
         <[String; 3]>::try_from(cells).ok()
     });
     let is_setting = |row: &[String; 3]| {
         let name = row[0].trim_end_matches("[_FILE]");
-        name != "NAME" && !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        name != "NAME"
+            && !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
     };
     assert_eq!(rows.filter(is_setting).collect::<Vec<_>>(), help_rows());
 }

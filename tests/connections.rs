@@ -11,7 +11,8 @@ use support::{Answer, Connection, Server, wait_for};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const POST: &str = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
-/// Far more than an answer takes on a machine that has other things to do as well, and far less than any time-out.
+/// Far more than an answer takes on a machine that has other things to do as well, and far less
+/// than any time-out.
 const SOON: Duration = Duration::from_secs(2);
 
 /// So many connections that have each sent this much.
@@ -43,7 +44,8 @@ fn answered_soon(request: impl FnOnce() -> Answer) -> Answer {
 
 /// The first bytes of a JSON body of 1 MB that never ends.
 fn stalled_body(length: usize) -> Vec<u8> {
-    [format!("{POST}Content-Length: 1000000\r\n\r\n[\"").as_bytes(), "x".repeat(length).as_bytes()].concat()
+    [format!("{POST}Content-Length: 1000000\r\n\r\n[\"").as_bytes(), "x".repeat(length).as_bytes()]
+        .concat()
 }
 
 #[test]
@@ -53,8 +55,14 @@ fn slow_connections_keep_nobody_waiting() {
         "x".repeat(1000)
     );
     let half_a_chunk = format!("{POST}Transfer-Encoding: chunked\r\n\r\n3e8\r\n[");
-    let kinds: [&[u8]; 6] =
-        [b"", GET, b"GET / HTTP/1.1\r\nX: ", &stalled_body(1000), half_a_chunk.as_bytes(), half_a_line.as_bytes()];
+    let kinds: [&[u8]; 6] = [
+        b"",
+        GET,
+        b"GET / HTTP/1.1\r\nX: ",
+        &stalled_body(1000),
+        half_a_chunk.as_bytes(),
+        half_a_line.as_bytes(),
+    ];
     let server = Server::start(&[]);
     let slow: Vec<Vec<Connection>> = kinds.iter().map(|bytes| open(&server, 100, bytes)).collect();
     wait_for("the connections", || (connections(&server) == 600).then_some(()));
@@ -76,17 +84,25 @@ fn connections(server: &Server) -> u64 {
 fn stalled_bodies_leave_room_for_others() {
     let server = Server::start(&[]);
     let before = server.resident_kib();
-    // A third more than what all bodies together may hold, in pieces that the kernel takes from a client at once.
+    // A third more than what all bodies together may hold, in pieces that the kernel takes from a
+    // client at once.
     let mut stalled = open(&server, 700, &stalled_body(60_000));
     let large = |length: usize| format!("{{\"text\":\"{}\"}}", "x".repeat(length));
     for body in [large(17_000), large(900_000)] {
-        let answer = wait_for("room", || Some(server.post(&body)).filter(|answer| answer.status != 503));
+        let answer =
+            wait_for("room", || Some(server.post(&body)).filter(|answer| answer.status != 503));
         assert_eq!(answer.status, 201);
     }
-    let two_bytes = format!("{POST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n");
+    let two_bytes = format!(
+        "{POST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+    );
     let answer = answered_soon(|| server.exchange(two_bytes.as_bytes()).remove(0));
     assert_eq!(answer.status, 201);
-    assert!(server.resident_kib() < before + 64 * 1024, "from {before} KiB to {} KiB", server.resident_kib());
+    assert!(
+        server.resident_kib() < before + 64 * 1024,
+        "from {before} KiB to {} KiB",
+        server.resident_kib()
+    );
     // Those that had to give way are told so.
     let evicted = stalled.iter_mut().find_map(|connection| {
         connection.stream().set_read_timeout(Some(Duration::from_millis(10))).unwrap();
@@ -110,10 +126,14 @@ fn trickling_bodies_leave_room_for_others() {
         // Also when an assertion fails, or the scope would wait for ever.
         let _ended = SetOnDrop(&has_ended);
         scope.spawn(|| {
-            trickling.iter().for_each(|connection| connection.stream().set_nonblocking(true).unwrap());
+            trickling
+                .iter()
+                .for_each(|connection| connection.stream().set_nonblocking(true).unwrap());
             while !has_ended.load(SeqCst) {
                 // What is given up or paused takes none.
-                trickling.iter().for_each(|connection| drop(connection.stream().write(&[b'x'; 100])));
+                trickling
+                    .iter()
+                    .for_each(|connection| drop(connection.stream().write(&[b'x'; 100])));
                 thread::sleep(Duration::from_millis(100));
             }
         });
@@ -134,11 +154,19 @@ fn pages_that_nobody_reads_leave_room_for_others() {
     // Each asks for another version of the page, so that they do not share one.
     for _ in 0..30 {
         unread.extend(open(&server, 1, b"GET /data HTTP/1.1\r\nHost: test\r\n\r\n"));
-        wait_for("a version of its own", || (server.post("{\"_id\":{\"$minKey\":1}}").status != 503).then_some(()));
+        wait_for("a version of its own", || {
+            (server.post("{\"_id\":{\"$minKey\":1}}").status != 503).then_some(())
+        });
     }
-    let page = wait_for("a page", || Some(server.get("/data?limit=1000")).filter(|answer| answer.status == 200));
+    let page = wait_for("a page", || {
+        Some(server.get("/data?limit=1000")).filter(|answer| answer.status == 200)
+    });
     assert!(page.body.len() > 1_000_000);
-    assert!(server.resident_kib() < before + 96 * 1024, "from {before} KiB to {} KiB", server.resident_kib());
+    assert!(
+        server.resident_kib() < before + 96 * 1024,
+        "from {before} KiB to {} KiB",
+        server.resident_kib()
+    );
 }
 
 #[test]
@@ -157,7 +185,11 @@ fn old_connection_ends_with_its_next_answer() {
         assert!(since.elapsed() < Duration::from_secs(10), "it goes on");
         thread::sleep(Duration::from_millis(20));
     }
-    assert!(answers > 5 && since.elapsed() >= Duration::from_millis(900), "{answers} in {:?}", since.elapsed());
+    assert!(
+        answers > 5 && since.elapsed() >= Duration::from_millis(900),
+        "{answers} in {:?}",
+        since.elapsed()
+    );
     assert_eq!(connection.read_to_end(), b"");
 }
 

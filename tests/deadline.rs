@@ -1,4 +1,5 @@
-//! One deadline per request: whatever the server waits for on the way adds up to less than five seconds.
+//! One deadline per request: whatever the server waits for on the way adds up to less than five
+//! seconds.
 
 mod support;
 
@@ -15,7 +16,9 @@ const MAX_BODY: usize = 64 * 1024;
 const BODIES: usize = 16;
 
 fn head(length: usize) -> String {
-    format!("POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n")
+    format!(
+        "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
 }
 
 #[test]
@@ -26,7 +29,8 @@ fn waits_of_one_request_share_one_deadline() {
     assert_eq!(server.post("{}").status, 201);
     proxy.set_for("insert", Fate::Lose);
 
-    // Bodies that have begun hold all the memory that there is for them; one of them is given up after three seconds.
+    // Bodies that have begun hold all the memory that there is for them; one of them is given up
+    // after three seconds.
     let mut holders: Vec<Connection> = (0..BODIES)
         .map(|_| {
             let mut connection = Connection::open(server.address);

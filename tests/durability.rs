@@ -1,4 +1,5 @@
-//! What was answered 201 is there after a kill -9, and what was not answered is there whole or not at all.
+//! What was answered 201 is there after a kill -9, and what was not answered is there whole or not
+//! at all.
 
 mod support;
 
@@ -12,19 +13,24 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use support::{Connection, Directory, Server, Store, two_tier, wait_for};
 
-stores!(what_was_acknowledged_outlives_a_storm_of_kills, what_was_acknowledged_outlives_an_orderly_end,);
+stores!(
+    what_was_acknowledged_outlives_a_storm_of_kills,
+    what_was_acknowledged_outlives_an_orderly_end,
+);
 
 const ROUNDS: usize = 20;
 const WRITERS: usize = 8;
 /// Several batches of an import, so that a kill hits it between two of them as well.
 const LINES: usize = 2500;
 
-/// A few numbers that differ from run to run; the test says which, so that a failure can be looked into.
+/// A few numbers that differ from run to run; the test says which, so that a failure can be looked
+/// into.
 struct Dice(u64);
 
 impl Dice {
     fn new() -> Self {
-        let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let seed =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
         eprintln!("seed {seed}");
         Self(seed)
     }
@@ -46,13 +52,17 @@ fn document(id: &str) -> Value {
     json!({"_id": id, "text": id.repeat(1 + id.len() % 7 * 10)})
 }
 
-/// Sends these documents in one request, as the writer of this kind does; false when the server is gone.
+/// Sends these documents in one request, as the writer of this kind does; false when the server is
+/// gone.
 fn write(connection: &mut Connection, kind: usize, ids: &[String], sent: &Sent) -> bool {
     let documents: Vec<Value> = ids.iter().map(|id| document(id)).collect();
     let (content_type, body) = match kind {
         0 => ("application/json", documents[0].to_string()),
         1 => ("application/json", Value::from(documents).to_string()),
-        _ => ("application/x-ndjson", documents.iter().map(|document| format!("{document}\n")).collect()),
+        _ => (
+            "application/x-ndjson",
+            documents.iter().map(|document| format!("{document}\n")).collect(),
+        ),
     };
     sent.lock().unwrap().extend(ids.iter().map(|id| (id.clone(), false)));
     let length = body.len();
@@ -72,7 +82,12 @@ fn write(connection: &mut Connection, kind: usize, ids: &[String], sent: &Sent) 
 }
 
 /// Writes until the server is killed, after `moment` from the first acknowledgement.
-fn write_and_kill(server: Server, round: usize, moment: Duration, sent: &Arc<Sent>) -> Arc<Directory> {
+fn write_and_kill(
+    server: Server,
+    round: usize,
+    moment: Duration,
+    sent: &Arc<Sent>,
+) -> Arc<Directory> {
     let address = server.address;
     let acknowledged = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..WRITERS)
@@ -84,7 +99,9 @@ fn write_and_kill(server: Server, round: usize, moment: Duration, sent: &Arc<Sen
                 // One that comes after the kill has nothing to write to.
                 let Ok(mut connection) = Connection::try_open(address) else { return };
                 for turn in 0.. {
-                    let ids: Vec<String> = (0..count).map(|index| format!("{round}-{writer}-{turn}-{index}")).collect();
+                    let ids: Vec<String> = (0..count)
+                        .map(|index| format!("{round}-{writer}-{turn}-{index}"))
+                        .collect();
                     if !write(&mut connection, kind, &ids, &sent) {
                         return;
                     }
@@ -129,7 +146,10 @@ fn what_was_acknowledged_outlives_a_storm_of_kills(store: Store) {
     }
     expect_sent(&store.start_in(directory, &[]), &sent);
     let sent = sent.lock().unwrap();
-    assert!(sent.values().any(|acknowledged| !acknowledged), "no kill hit a request that was not answered");
+    assert!(
+        sent.values().any(|acknowledged| !acknowledged),
+        "no kill hit a request that was not answered"
+    );
 }
 
 #[test]
@@ -138,7 +158,12 @@ fn a_kill_while_the_data_file_is_created_is_no_obstacle_to_the_next_start() {
     for _ in 0..ROUNDS {
         let directory = Arc::new(Directory::new());
         let mut command = two_tier();
-        command.envs([("PORT", "0"), ("OPS_PORT", "0"), ("DATA_FILE", "two-tier.redb"), ("LOG", "off")]);
+        command.envs([
+            ("PORT", "0"),
+            ("OPS_PORT", "0"),
+            ("DATA_FILE", "two-tier.redb"),
+            ("LOG", "off"),
+        ]);
         let mut starting = command.current_dir(directory.path()).spawn().unwrap();
         thread::sleep(Duration::from_micros(dice.roll(20_000)));
         starting.kill().unwrap();
@@ -157,7 +182,8 @@ fn what_was_acknowledged_outlives_an_orderly_end(store: Store) {
         expect_sent(&server, &sent);
         let mut connection = Connection::open(server.address);
         for kind in 0..3 {
-            let ids: Vec<String> = (0..[1, 5, LINES][kind]).map(|index| format!("{round}-{kind}-{index}")).collect();
+            let ids: Vec<String> =
+                (0..[1, 5, LINES][kind]).map(|index| format!("{round}-{kind}-{index}")).collect();
             assert!(write(&mut connection, kind, &ids, &sent));
         }
         let (status, stopped) = server.terminate();

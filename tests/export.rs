@@ -1,5 +1,6 @@
-//! How an export ends for a client of HTTP/1.0, which knows the end of it by the end of the connection: in good order
-//! only if it is whole. Proxies may speak HTTP/1.0 to the server, as nginx does by default.
+//! How an export ends for a client of HTTP/1.0, which knows the end of it by the end of the
+//! connection: in good order only if it is whole. Proxies may speak HTTP/1.0 to the server, as
+//! nginx does by default.
 
 mod support;
 
@@ -9,7 +10,11 @@ use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
 use support::{Connection, Directory, Mongodb, Server, Store, wait_for};
 
-stores!(whole_export_ends_in_good_order, export_that_is_not_read_ends_with_reset, killed_server_resets_export);
+stores!(
+    whole_export_ends_in_good_order,
+    export_that_is_not_read_ends_with_reset,
+    killed_server_resets_export
+);
 
 const EXPORT: &[u8] = b"GET /data HTTP/1.0\r\nAccept: application/x-ndjson\r\n\r\n";
 /// More than the buffers of the two sockets hold, and than one batch.
@@ -17,7 +22,8 @@ const DOCUMENTS: usize = 1200;
 
 fn fill(server: &Server) {
     let text = "x".repeat(10_000);
-    let documents: String = (0..DOCUMENTS).map(|n| format!("{{\"_id\":{n},\"text\":\"{text}\"}}\n")).collect();
+    let documents: String =
+        (0..DOCUMENTS).map(|n| format!("{{\"_id\":{n},\"text\":\"{text}\"}}\n")).collect();
     assert_eq!(server.import(&documents).status, 201);
 }
 
@@ -40,7 +46,11 @@ fn rest(connection: &Connection) -> (usize, io::Result<usize>) {
 #[track_caller]
 fn expect_reset(connection: &Connection) {
     let (documents, end) = rest(connection);
-    assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "after {documents} documents");
+    assert_eq!(
+        end.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset),
+        "after {documents} documents"
+    );
     assert!(documents < DOCUMENTS, "{documents} documents");
 }
 
@@ -89,15 +99,25 @@ fn database_that_fails_in_the_middle_resets_export() {
     fill(&server);
     let connection = begin(&server);
     // What is read ahead has been asked for by now, and more is not until the client reads.
-    proxy.set_for("find", Fate::Answer(bson::doc! { "ok": 0, "code": 13, "errmsg": "not authorized" }));
+    proxy.set_for(
+        "find",
+        Fate::Answer(bson::doc! { "ok": 0, "code": 13, "errmsg": "not authorized" }),
+    );
     let (documents, end) = rest(&connection);
-    assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "after {documents} documents");
+    assert_eq!(
+        end.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset),
+        "after {documents} documents"
+    );
     // In HTTP/1.1 the last chunk is missing.
     proxy.set(|_| Fate::Pass);
     let mut connection = Connection::open(server.address);
     connection.send(b"GET /data HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n");
     connection.read_head().unwrap();
-    proxy.set_for("find", Fate::Answer(bson::doc! { "ok": 0, "code": 13, "errmsg": "not authorized" }));
+    proxy.set_for(
+        "find",
+        Fate::Answer(bson::doc! { "ok": 0, "code": 13, "errmsg": "not authorized" }),
+    );
     assert!(!connection.read_to_end().ends_with(b"\r\n0\r\n\r\n"));
     wait_for("both to be in the log", || {
         (server.log().iter().filter(|line| line.contains("(cut off)")).count() == 2).then_some(())

@@ -1,5 +1,5 @@
-//! JSON <-> BSON as MongoDB Extended JSON v2 has it: every type in each of its forms comes back in its relaxed form.
-//! The cases are written from the specification and its conversion table.
+//! JSON <-> BSON as MongoDB Extended JSON v2 has it: every type in each of its forms comes back in
+//! its relaxed form. The cases are written from the specification and its conversion table.
 
 mod support;
 
@@ -20,7 +20,8 @@ stores![
     no_text_makes_the_server_fail,
 ];
 
-/// Forms that are read, the canonical one first, then the relaxed one and those of older tools; the form that is written.
+/// Forms that are read, the canonical one first, then the relaxed one and those of older tools; the
+/// form that is written.
 const TYPES: &[(&[&str], &str)] = &[
     // ObjectId
     (
@@ -41,7 +42,10 @@ const TYPES: &[(&[&str], &str)] = &[
     (&[r#""""#], r#""""#),
     (&[r#""\u0041\u00e9\ud83d\ude00\/""#, r#""Aé😀/""#], r#""Aé😀/""#),
     (
-        &[r#""\u0000\u0001\u0008\u0009\u000a\u000b\u000c\u000d\u001f""#, r#""\u0000\u0001\b\t\n\u000b\f\r\u001f""#],
+        &[
+            r#""\u0000\u0001\u0008\u0009\u000a\u000b\u000c\u000d\u001f""#,
+            r#""\u0000\u0001\b\t\n\u000b\f\r\u001f""#,
+        ],
         r#""\u0000\u0001\b\t\n\u000b\f\r\u001f""#,
     ),
     (&[r#""\"\\\u007f\u2028""#], "\"\\\"\\\\\u{7f}\u{2028}\""),
@@ -58,12 +62,25 @@ const TYPES: &[(&[&str], &str)] = &[
     (&[r#"{"$numberLong":"-2147483649"}"#, "-2147483649"], "-2147483649"),
     (&[r#"{"$numberLong":"9007199254740993"}"#, "9007199254740993"], "9007199254740993"),
     (&[r#"{"$numberLong":"9223372036854775807"}"#, "9223372036854775807"], "9223372036854775807"),
-    (&[r#"{"$numberLong":"-9223372036854775808"}"#, "-9223372036854775808"], "-9223372036854775808"),
+    (
+        &[r#"{"$numberLong":"-9223372036854775808"}"#, "-9223372036854775808"],
+        "-9223372036854775808",
+    ),
     // Double
     (&[r#"{"$numberDouble":"42.42"}"#, "42.42", "4242e-2", "0.4242E2"], "42.42"),
     (&[r#"{"$numberDouble":"1.0"}"#, r#"{"$numberDouble":"1"}"#, "1.0", "1e0", "10e-1"], "1.0"),
     (&[r#"{"$numberDouble":"0.0"}"#, "0.0", "0e5", "1e-400"], "0.0"),
-    (&[r#"{"$numberDouble":"-0.0"}"#, r#"{"$numberDouble":"-0"}"#, "-0.0", "-0e0", "-1e-400", "-0"], "-0.0"),
+    (
+        &[
+            r#"{"$numberDouble":"-0.0"}"#,
+            r#"{"$numberDouble":"-0"}"#,
+            "-0.0",
+            "-0e0",
+            "-1e-400",
+            "-0",
+        ],
+        "-0.0",
+    ),
     (&[r#"{"$numberDouble":"-1.0001220703125"}"#, "-1.0001220703125"], "-1.0001220703125"),
     (&[r#"{"$numberDouble":"5E-324"}"#, "5e-324", "4.9406564584124654e-324"], "5e-324"),
     (&[r#"{"$numberDouble":"0.1"}"#, "0.1", "0.1000000000000000055511151231257827"], "0.1"),
@@ -76,7 +93,11 @@ const TYPES: &[(&[&str], &str)] = &[
     (&[r#"{"$numberDecimal":"1.10"}"#], r#"{"$numberDecimal":"1.10"}"#),
     (&[r#"{"$numberDecimal":"-0E+3"}"#], r#"{"$numberDecimal":"-0E+3"}"#),
     (
-        &[r#"{"$numberDecimal":"1E+3"}"#, r#"{"$numberDecimal":"1e3"}"#, r#"{"$numberDecimal":"+1E3"}"#],
+        &[
+            r#"{"$numberDecimal":"1E+3"}"#,
+            r#"{"$numberDecimal":"1e3"}"#,
+            r#"{"$numberDecimal":"+1E3"}"#,
+        ],
         r#"{"$numberDecimal":"1E+3"}"#,
     ),
     (
@@ -93,7 +114,10 @@ const TYPES: &[(&[&str], &str)] = &[
     (&[r#"{"$numberDecimal":"-Infinity"}"#], r#"{"$numberDecimal":"-Infinity"}"#),
     // Binary
     (
-        &[r#"{"$binary":{"base64":"AQIDBAU=","subType":"80"}}"#, r#"{"$binary":"AQIDBAU=","$type":"80"}"#],
+        &[
+            r#"{"$binary":{"base64":"AQIDBAU=","subType":"80"}}"#,
+            r#"{"$binary":"AQIDBAU=","$type":"80"}"#,
+        ],
         r#"{"$binary":{"base64":"AQIDBAU=","subType":"80"}}"#,
     ),
     (
@@ -108,7 +132,10 @@ const TYPES: &[(&[&str], &str)] = &[
         &[r#"{"$binary":{"base64":"//8=","subType":"02"}}"#, r#"{"$binary":"//8=","$type":"02"}"#],
         r#"{"$binary":{"base64":"//8=","subType":"02"}}"#,
     ),
-    (&[r#"{"$binary":{"base64":"+/+/","subType":"fF"}}"#], r#"{"$binary":{"base64":"+/+/","subType":"ff"}}"#),
+    (
+        &[r#"{"$binary":{"base64":"+/+/","subType":"fF"}}"#],
+        r#"{"$binary":{"base64":"+/+/","subType":"ff"}}"#,
+    ),
     (
         &[
             r#"{"$binary":{"base64":"c//SZESzTGmQ6OfR38A11A==","subType":"04"}}"#,
@@ -122,23 +149,34 @@ const TYPES: &[(&[&str], &str)] = &[
     (&[r#"{"$code":""}"#], r#"{"$code":""}"#),
     (&[r#"{"$code":"f","$scope":{}}"#], r#"{"$code":"f","$scope":{}}"#),
     (
-        &[r#"{"$code":"f","$scope":{"n":{"$numberInt":"1"},"o":{"$oid":"57e193d7a9cc81b4027498b5"}}}"#],
+        &[
+            r#"{"$code":"f","$scope":{"n":{"$numberInt":"1"},"o":{"$oid":"57e193d7a9cc81b4027498b5"}}}"#,
+        ],
         r#"{"$code":"f","$scope":{"n":1,"o":{"$oid":"57e193d7a9cc81b4027498b5"}}}"#,
     ),
     // Document and array
     (&["{}"], "{}"),
     (&["[]"], "[]"),
     (&[r#"{"":{"":[]}}"#], r#"{"":{"":[]}}"#),
-    (&[r#"[{"$numberInt":"1"},[{"$numberLong":"2"}],{"a":{"$numberDouble":"3"}}]"#], r#"[1,[2],{"a":3.0}]"#),
+    (
+        &[r#"[{"$numberInt":"1"},[{"$numberLong":"2"}],{"a":{"$numberDouble":"3"}}]"#],
+        r#"[1,[2],{"a":3.0}]"#,
+    ),
     (&["[0,1,2,3,4,5,6,7,8,9,10,11]"], "[0,1,2,3,4,5,6,7,8,9,10,11]"),
     (&[r#"{"10":1,"9":2,"b":3,"a":4}"#], r#"{"10":1,"9":2,"b":3,"a":4}"#),
     // Timestamp
     (&[r#"{"$timestamp":{"t":42,"i":1}}"#], r#"{"$timestamp":{"t":42,"i":1}}"#),
-    (&[r#"{"$timestamp":{"t":4294967295,"i":4294967295}}"#], r#"{"$timestamp":{"t":4294967295,"i":4294967295}}"#),
+    (
+        &[r#"{"$timestamp":{"t":4294967295,"i":4294967295}}"#],
+        r#"{"$timestamp":{"t":4294967295,"i":4294967295}}"#,
+    ),
     (&[r#"{"$timestamp":{"t":0,"i":0}}"#], r#"{"$timestamp":{"t":0,"i":0}}"#),
     // Regular expression
     (
-        &[r#"{"$regularExpression":{"pattern":"foo*","options":""}}"#, r#"{"$regex":"foo*","$options":""}"#],
+        &[
+            r#"{"$regularExpression":{"pattern":"foo*","options":""}}"#,
+            r#"{"$regex":"foo*","$options":""}"#,
+        ],
         r#"{"$regularExpression":{"pattern":"foo*","options":""}}"#,
     ),
     (
@@ -183,14 +221,20 @@ const TYPES: &[(&[&str], &str)] = &[
         r#"{"$date":"1970-01-01T00:00:00Z"}"#,
     ),
     (
-        &[r#"{"$date":{"$numberLong":"253402300799999"}}"#, r#"{"$date":"9999-12-31T23:59:59.999Z"}"#],
+        &[
+            r#"{"$date":{"$numberLong":"253402300799999"}}"#,
+            r#"{"$date":"9999-12-31T23:59:59.999Z"}"#,
+        ],
         r#"{"$date":"9999-12-31T23:59:59.999Z"}"#,
     ),
     (
         &[r#"{"$date":{"$numberLong":"1700000000000"}}"#, r#"{"$date":1700000000000}"#],
         r#"{"$date":"2023-11-14T22:13:20Z"}"#,
     ),
-    (&[r#"{"$date":{"$numberLong":"253402300800000"}}"#], r#"{"$date":{"$numberLong":"253402300800000"}}"#),
+    (
+        &[r#"{"$date":{"$numberLong":"253402300800000"}}"#],
+        r#"{"$date":{"$numberLong":"253402300800000"}}"#,
+    ),
     (
         &[
             r#"{"$date":{"$numberLong":"-1"}}"#,
@@ -200,8 +244,14 @@ const TYPES: &[(&[&str], &str)] = &[
         ],
         r#"{"$date":{"$numberLong":"-1"}}"#,
     ),
-    (&[r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#], r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#),
-    (&[r#"{"$date":{"$numberLong":"9223372036854775807"}}"#], r#"{"$date":{"$numberLong":"9223372036854775807"}}"#),
+    (
+        &[r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#],
+        r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#,
+    ),
+    (
+        &[r#"{"$date":{"$numberLong":"9223372036854775807"}}"#],
+        r#"{"$date":{"$numberLong":"9223372036854775807"}}"#,
+    ),
     (
         &[r#"{"$date":{"$numberLong":"951782400000"}}"#, r#"{"$date":"2000-02-29T00:00:00Z"}"#],
         r#"{"$date":"2000-02-29T00:00:00Z"}"#,
@@ -335,9 +385,11 @@ const WRONG: &[&str] = &[
 /// Stores `values`, each in a document of its own, and reads them back.
 #[track_caller]
 fn round_trip(server: &Server, values: &[String]) -> Vec<String> {
-    let documents: Vec<String> = values.iter().map(|value| format!("{{\"v\":{value}}}\n")).collect();
+    let documents: Vec<String> =
+        values.iter().map(|value| format!("{{\"v\":{value}}}\n")).collect();
     // Each batch goes behind the last one: the ids that the server makes rise.
-    let last = server.get("/data?limit=1&order=desc").json()[0]["_id"]["$oid"].as_str().map(str::to_owned);
+    let last =
+        server.get("/data?limit=1&order=desc").json()[0]["_id"]["$oid"].as_str().map(str::to_owned);
     let posted = server.import(&documents.concat());
     assert_eq!(posted.status, 201, "{}", posted.text());
     let target = last.map_or("/data".to_owned(), |id| format!("/data?after={id}"));
@@ -361,21 +413,28 @@ fn every_form_of_every_type_comes_back_in_its_relaxed_form(store: Store) {
             assert_eq!(value, written, "{form}");
         }
         // In arrays and documents it is no other value.
-        let nested: Vec<String> = values.iter().map(|value| format!("[{{\"a\":{value}}},{value}]")).collect();
+        let nested: Vec<String> =
+            values.iter().map(|value| format!("[{{\"a\":{value}}},{value}]")).collect();
         for value in round_trip(&server, &nested) {
             assert_eq!(value, format!("[{{\"a\":{written}}},{written}]"));
         }
-        // Space between tokens means nothing, and a quote before a colon ends a key everywhere but in a string.
+        // Space between tokens means nothing, and a quote before a colon ends a key everywhere but
+        // in a string.
         if !written.starts_with('"') {
-            let spaced: Vec<String> =
-                values.iter().map(|value| format!(" {} ", value.replace("\":", "\"\t: "))).collect();
-            assert!(round_trip(&server, &spaced).iter().all(|value| value == written), "{spaced:?}");
+            let spaced: Vec<String> = values
+                .iter()
+                .map(|value| format!(" {} ", value.replace("\":", "\"\t: ")))
+                .collect();
+            assert!(
+                round_trip(&server, &spaced).iter().all(|value| value == written),
+                "{spaced:?}"
+            );
         }
     }
 }
 
-/// The relaxed form does not tell int32, int64 and double apart where they are equal, but the size in BSON does: an
-/// `_id` may have 1,024 bytes of it.
+/// The relaxed form does not tell int32, int64 and double apart where they are equal, but the size
+/// in BSON does: an `_id` may have 1,024 bytes of it.
 fn the_types_of_numbers_are_kept(store: Store) {
     let server = store.start(&[]);
     // An object's length, its end, and a field's type and name; a string's length and its end.
@@ -389,7 +448,9 @@ fn the_types_of_numbers_are_kept(store: Store) {
         ("1e0", 8, "f"),
         (r#"{"$numberDouble":"1"}"#, 8, "g"),
     ] {
-        let document = |length: usize| format!("{{\"_id\":{{\"n\":{number},\"s\":\"{}\"}}}}", letter.repeat(length));
+        let document = |length: usize| {
+            format!("{{\"_id\":{{\"n\":{number},\"s\":\"{}\"}}}}", letter.repeat(length))
+        };
         let longest = 1024 - AROUND - size;
         let statuses = [longest, longest + 1].map(|length| server.post(&document(length)).status);
         assert_eq!(statuses, [201, 400], "{number}");
@@ -400,11 +461,17 @@ fn a_wrong_form_of_a_type_is_refused(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     for value in WRONG {
-        for document in
-            [format!("{{\"v\":{value}}}"), format!("{{\"v\":[1,{{\"a\":{value}}}]}}"), format!("{{\"_id\":{value}}}")]
-        {
-            let answer =
-                connection.request("POST", "/data", &[("Content-Type", "application/json")], document.as_bytes());
+        for document in [
+            format!("{{\"v\":{value}}}"),
+            format!("{{\"v\":[1,{{\"a\":{value}}}]}}"),
+            format!("{{\"_id\":{value}}}"),
+        ] {
+            let answer = connection.request(
+                "POST",
+                "/data",
+                &[("Content-Type", "application/json")],
+                document.as_bytes(),
+            );
             assert_eq!(answer.status, 400, "{document}");
             let detail = answer.problem(400);
             let mut names = value.split('"').filter(|name| name.starts_with('$'));
@@ -448,7 +515,10 @@ fn the_keys_of_a_type_may_come_in_any_order(store: Store) {
     }
     let server = store.start(&[]);
     let forms = [
-        (r#"{"$binary":{"subType":"80","base64":"AQ=="}}"#, r#"{"$binary":{"base64":"AQ==","subType":"80"}}"#),
+        (
+            r#"{"$binary":{"subType":"80","base64":"AQ=="}}"#,
+            r#"{"$binary":{"base64":"AQ==","subType":"80"}}"#,
+        ),
         (r#"{"$type":"80","$binary":"AQ=="}"#, r#"{"$binary":{"base64":"AQ==","subType":"80"}}"#),
         (r#"{"$scope":{"a":1},"$code":"f"}"#, r#"{"$code":"f","$scope":{"a":1}}"#),
         (r#"{"$timestamp":{"i":1,"t":2}}"#, r#"{"$timestamp":{"t":2,"i":1}}"#),
@@ -456,7 +526,10 @@ fn the_keys_of_a_type_may_come_in_any_order(store: Store) {
             r#"{"$regularExpression":{"options":"i","pattern":"a"}}"#,
             r#"{"$regularExpression":{"pattern":"a","options":"i"}}"#,
         ),
-        (r#"{"$options":"i","$regex":"a"}"#, r#"{"$regularExpression":{"pattern":"a","options":"i"}}"#),
+        (
+            r#"{"$options":"i","$regex":"a"}"#,
+            r#"{"$regularExpression":{"pattern":"a","options":"i"}}"#,
+        ),
         (
             r#"{"$dbPointer":{"$id":{"$oid":"57e193d7a9cc81b4027498b1"},"$ref":"a"}}"#,
             r#"{"$dbPointer":{"$ref":"a","$id":{"$oid":"57e193d7a9cc81b4027498b1"}}}"#,
@@ -489,8 +562,10 @@ fn scalar() -> impl Strategy<Value = Forms> {
     prop_oneof![
         Just(same("null".into())),
         any::<bool>().prop_map(|boolean| same(boolean.to_string())),
-        any::<i32>().prop_map(|number| (format!("{{\"$numberInt\":\"{number}\"}}"), number.to_string())),
-        any::<i64>().prop_map(|number| (format!("{{\"$numberLong\":\"{number}\"}}"), number.to_string())),
+        any::<i32>()
+            .prop_map(|number| (format!("{{\"$numberInt\":\"{number}\"}}"), number.to_string())),
+        any::<i64>()
+            .prop_map(|number| (format!("{{\"$numberLong\":\"{number}\"}}"), number.to_string())),
         double.prop_map(|number| (
             format!("{{\"$numberDouble\":\"{number:?}\"}}"),
             serde_json::to_string(&number).unwrap()
@@ -503,15 +578,22 @@ fn scalar() -> impl Strategy<Value = Forms> {
             same(format!("{{\"$oid\":\"{hex}\"}}"))
         }),
         (vec(any::<u8>(), 0..40), any::<u8>()).prop_map(|(bytes, subtype)| {
-            same(format!("{{\"$binary\":{{\"base64\":\"{}\",\"subType\":\"{subtype:02x}\"}}}}", base64(&bytes)))
+            same(format!(
+                "{{\"$binary\":{{\"base64\":\"{}\",\"subType\":\"{subtype:02x}\"}}}}",
+                base64(&bytes)
+            ))
         }),
-        any::<(u32, u32)>().prop_map(|(t, i)| same(format!("{{\"$timestamp\":{{\"t\":{t},\"i\":{i}}}}}"))),
+        any::<(u32, u32)>()
+            .prop_map(|(t, i)| same(format!("{{\"$timestamp\":{{\"t\":{t},\"i\":{i}}}}}"))),
         (without_nul, options).prop_map(|(pattern, options)| {
             let options: String = options.into_iter().collect();
             let pattern = quoted(&pattern);
-            same(format!("{{\"$regularExpression\":{{\"pattern\":{pattern},\"options\":\"{options}\"}}}}"))
+            same(format!(
+                "{{\"$regularExpression\":{{\"pattern\":{pattern},\"options\":\"{options}\"}}}}"
+            ))
         }),
-        // Coefficients and exponents that are written as they are: with an exponent only where it is above 0.
+        // Coefficients and exponents that are written as they are: with an exponent only where it
+        // is above 0.
         (any::<u64>(), 1..6000, any::<bool>()).prop_map(|(coefficient, exponent, negative)| {
             let sign = if negative { "-" } else { "" };
             let digits = coefficient.to_string();
@@ -527,15 +609,19 @@ fn scalar() -> impl Strategy<Value = Forms> {
 
 /// Scalars in documents, arrays and scopes; keys may be anything but a type's.
 fn value() -> impl Strategy<Value = Forms> {
-    let key = any::<String>().prop_map(|key| key.replace('\0', "").trim_start_matches('$').to_owned());
+    let key =
+        any::<String>().prop_map(|key| key.replace('\0', "").trim_start_matches('$').to_owned());
     scalar().prop_recursive(4, 24, 6, move |inner| {
-        let document = proptest::collection::hash_map(key.clone(), inner.clone(), 0..6).prop_map(|fields| {
-            let join = |form: fn(&Forms) -> &str, write_key: fn(&str) -> String| {
-                let fields = fields.iter().map(|(key, value)| format!("{}:{}", write_key(key), form(value)));
-                format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
-            };
-            (join(|(canonical, _)| canonical, escaped), join(|(_, relaxed)| relaxed, quoted))
-        });
+        let document =
+            proptest::collection::hash_map(key.clone(), inner.clone(), 0..6).prop_map(|fields| {
+                let join = |form: fn(&Forms) -> &str, write_key: fn(&str) -> String| {
+                    let fields = fields
+                        .iter()
+                        .map(|(key, value)| format!("{}:{}", write_key(key), form(value)));
+                    format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+                };
+                (join(|(canonical, _)| canonical, escaped), join(|(_, relaxed)| relaxed, quoted))
+            });
         let array = vec(inner, 0..6).prop_map(|values| {
             let (canonical, relaxed): (Vec<_>, Vec<_>) = values.into_iter().unzip();
             (format!("[{}]", canonical.join(",")), format!("[{}]", relaxed.join(",")))
@@ -549,8 +635,17 @@ fn value() -> impl Strategy<Value = Forms> {
 }
 
 /// Runs `check` over batches of values: a request a value would take minutes.
-fn in_batches<S: Strategy>(batches: u32, strategy: S, check: impl Fn(Vec<S::Value>) -> Result<(), TestCaseError>) {
-    let config = Config { cases: batches, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+fn in_batches<S: Strategy>(
+    batches: u32,
+    strategy: S,
+    check: impl Fn(Vec<S::Value>) -> Result<(), TestCaseError>,
+) {
+    let config = Config {
+        cases: batches,
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..Config::default()
+    };
     TestRunner::new(config).run(&vec(strategy, 200), check).unwrap();
 }
 
@@ -574,13 +669,20 @@ fn every_date_comes_back_in_the_form_for_its_year(store: Store) {
     in_batches(5, millis, |dates| {
         let canonical = |millis: &i64| format!("{{\"$date\":{{\"$numberLong\":\"{millis}\"}}}}");
         let canonical: Vec<String> = dates.iter().map(canonical).collect();
-        let expected = |(millis, canonical): (&i64, &String)| match chrono::DateTime::from_timestamp_millis(*millis) {
-            Some(date) if (0..YEAR_10_000).contains(millis) => {
-                let format = if millis % 1000 == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
-                format!("{{\"$date\":\"{}\"}}", date.format(format))
-            }
-            _ => canonical.clone(),
-        };
+        let expected =
+            |(millis, canonical): (&i64, &String)| match chrono::DateTime::from_timestamp_millis(
+                *millis,
+            ) {
+                Some(date) if (0..YEAR_10_000).contains(millis) => {
+                    let format = if millis % 1000 == 0 {
+                        "%Y-%m-%dT%H:%M:%SZ"
+                    } else {
+                        "%Y-%m-%dT%H:%M:%S%.3fZ"
+                    };
+                    format!("{{\"$date\":\"{}\"}}", date.format(format))
+                }
+                _ => canonical.clone(),
+            };
         let expected: Vec<String> = dates.iter().zip(&canonical).map(expected).collect();
         prop_assert_eq!(&round_trip(&server, &canonical), &expected);
         prop_assert_eq!(&round_trip(&server, &expected), &expected);
@@ -593,7 +695,8 @@ fn every_double_comes_back_with_its_bits(store: Store) {
     let bits = any::<u64>().prop_filter("finite ones", |bits| f64::from_bits(*bits).is_finite());
     in_batches(5, bits, |bits| {
         // Written with all of its digits, as no program would.
-        let long: Vec<String> = bits.iter().map(|bits| format!("{:.20e}", f64::from_bits(*bits))).collect();
+        let long: Vec<String> =
+            bits.iter().map(|bits| format!("{:.20e}", f64::from_bits(*bits))).collect();
         for (text, bits) in round_trip(&server, &long).iter().zip(&bits) {
             prop_assert!(text.contains(['.', 'e']), "{} would be read as an integer", text);
             prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), *bits, "{}", text);
@@ -641,7 +744,8 @@ fn no_text_makes_the_server_fail(store: Store) {
     in_batches(5, text, |texts| {
         let mut connection = Connection::open(server.address);
         for text in texts {
-            for body in [text.clone(), format!("{{\"a\":{text}}}"), format!("[{{\"_id\":{text}}}]")] {
+            for body in [text.clone(), format!("{{\"a\":{text}}}"), format!("[{{\"_id\":{text}}}]")]
+            {
                 let headers = [("Content-Type", "application/json"), ("Content-Length", "0")];
                 let headers = if body.is_empty() { &headers[..] } else { &headers[..1] };
                 let status = connection.request("POST", "/data", headers, body.as_bytes()).status;

@@ -1,4 +1,5 @@
-//! `format=canonical`: documents as canonical Extended JSON, in which an int64 stays one whatever its size.
+//! `format=canonical`: documents as canonical Extended JSON, in which an int64 stays one whatever
+//! its size.
 
 mod support;
 
@@ -14,8 +15,7 @@ stores![
     what_a_body_may_hold_is_a_line_that_an_import_takes,
 ];
 
-const RELAXED: &str =
-    r#"{"_id":1,"long":5,"int":-5,"whole":3.0,"when":{"$date":"2024-02-29T00:00:00Z"},"a":[1,{"b":1e+20}]}"#;
+const RELAXED: &str = r#"{"_id":1,"long":5,"int":-5,"whole":3.0,"when":{"$date":"2024-02-29T00:00:00Z"},"a":[1,{"b":1e+20}]}"#;
 const CANONICAL: &str = r#"{"_id":{"$numberInt":"1"},"long":{"$numberLong":"5"},"int":{"$numberInt":"-5"},"whole":{"$numberDouble":"3.0"},"when":{"$date":{"$numberLong":"1709164800000"}},"a":[{"$numberInt":"1"},{"b":{"$numberDouble":"1e+20"}}]}"#;
 
 fn export(server: &Server, query: &str) -> Answer {
@@ -25,12 +25,15 @@ fn export(server: &Server, query: &str) -> Answer {
 fn every_get_of_documents_takes_a_format(store: Store) {
     let server = store.start(&[]);
     assert_eq!(server.post(CANONICAL).status, 201);
-    for (query, text) in [("", RELAXED), ("?format=relaxed", RELAXED), ("?format=canonical", CANONICAL)] {
+    for (query, text) in
+        [("", RELAXED), ("?format=relaxed", RELAXED), ("?format=canonical", CANONICAL)]
+    {
         assert_eq!(server.get(&format!("/data{query}")).text(), format!("[{text}]\n"));
         assert_eq!(server.get(&format!("/data/1{query}")).text(), format!("{text}\n"));
         assert_eq!(export(&server, query).text(), format!("{text}\n"));
     }
-    for target in ["/data?format=bson", "/data?format=", "/data/1?format=Canonical", "/data/1?x=1"] {
+    for target in ["/data?format=bson", "/data?format=", "/data/1?format=Canonical", "/data/1?x=1"]
+    {
         let detail = server.get(target).problem(400);
         assert!(detail.contains("format"), "{target}: {detail}");
     }
@@ -39,12 +42,17 @@ fn every_get_of_documents_takes_a_format(store: Store) {
 
 fn a_canonical_export_is_imported_again_with_nothing_lost(store: Store) {
     let (server, other) = (store.start(&[]), store.start(&[]));
-    let lines: String = (0..2500).map(|n| format!("{{\"_id\":{{\"$numberLong\":\"{n}\"}},\"n\":{n}}}\n")).collect();
+    let lines: String =
+        (0..2500).map(|n| format!("{{\"_id\":{{\"$numberLong\":\"{n}\"}},\"n\":{n}}}\n")).collect();
     assert_eq!(server.import(&lines).status, 201);
     let text = export(&server, "?format=canonical").text();
     assert_eq!(other.import(&text).status, 201);
     assert_eq!(export(&other, "?format=canonical").text(), text);
-    assert!(text.starts_with("{\"_id\":{\"$numberLong\":\"0\"},\"n\":{\"$numberInt\":\"0\"}}\n"), "{}", &text[..80]);
+    assert!(
+        text.starts_with("{\"_id\":{\"$numberLong\":\"0\"},\"n\":{\"$numberInt\":\"0\"}}\n"),
+        "{}",
+        &text[..80]
+    );
 }
 
 fn a_link_carries_the_format(store: Store) {
@@ -71,7 +79,8 @@ fn readers_of_one_page_in_two_formats_each_get_theirs(store: Store) {
             scope.spawn(move || {
                 let mut connection = Connection::open(server.address);
                 for turn in 0..50 {
-                    let (query, text) = [("", RELAXED), ("?format=canonical", CANONICAL)][(client + turn) % 2];
+                    let (query, text) =
+                        [("", RELAXED), ("?format=canonical", CANONICAL)][(client + turn) % 2];
                     let mut get = |target: &str| connection.request("GET", target, &[], b"").text();
                     assert_eq!(get(&format!("/data{query}")), format!("[{text}]\n"));
                     assert_eq!(get(&format!("/data/1{query}")), format!("{text}\n"));

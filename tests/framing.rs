@@ -1,5 +1,5 @@
-//! The syntax of requests: what two readers could read differently is refused, with one answer, and nothing behind it is
-//! taken for another request. What the standard allows is taken.
+//! The syntax of requests: what two readers could read differently is refused, with one answer, and
+//! nothing behind it is taken for another request. What the standard allows is taken.
 
 mod support;
 
@@ -17,7 +17,8 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
     answers.iter().map(|answer| answer.status).collect()
 }
 
-/// Sends each of the messages, with a request behind it that must not be answered, and expects its status alone.
+/// Sends each of the messages, with a request behind it that must not be answered, and expects its
+/// status alone.
 #[track_caller]
 fn expect_refused(server: &Server, cases: &[(u16, &str)]) {
     for (status, message) in cases {
@@ -37,19 +38,31 @@ fn expect_unharmed(server: &Server) {
 #[test]
 fn a_head_that_two_readers_could_read_differently_is_refused() {
     let server = start();
-    let post =
-        |headers: &str| format!("POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{headers}");
-    let lengths = ["+2", "-2", "0x2", "2,2", "2, 2", "2 2", "2;", "2.0", "1e0", "2_", "", "٢", "two"];
+    let post = |headers: &str| {
+        format!("POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{headers}")
+    };
+    let lengths =
+        ["+2", "-2", "0x2", "2,2", "2, 2", "2 2", "2;", "2.0", "1e0", "2_", "", "٢", "two"];
     for length in lengths {
         expect_refused(&server, &[(400, &post(&format!("Content-Length: {length}\r\n\r\n{{}}")))]);
     }
     for length in ["18446744073709551615", "18446744073709551616", "99999999999999999999999999"] {
         expect_refused(&server, &[(413, &post(&format!("Content-Length: {length}\r\n\r\n{{}}")))]);
     }
-    for coding in
-        ["gzip", "identity", "xchunked", "chunked, chunked", "chunked, gzip", "gzip, chunked", "chunked;q=1", ""]
-    {
-        expect_refused(&server, &[(501, &post(&format!("Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n")))]);
+    for coding in [
+        "gzip",
+        "identity",
+        "xchunked",
+        "chunked, chunked",
+        "chunked, gzip",
+        "gzip, chunked",
+        "chunked;q=1",
+        "",
+    ] {
+        expect_refused(
+            &server,
+            &[(501, &post(&format!("Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n")))],
+        );
     }
     let both = [
         "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -117,7 +130,10 @@ fn a_first_line_must_be_exactly_one() {
     ] {
         expect_refused(&server, &[(status, &format!("{line}\r\nHost: test\r\n\r\n"))]);
     }
-    expect_refused(&server, &[(400, "GET / HTTP/1.1\r\n\r\n"), (400, "GET / HTTP/1.1\nHost: test\n\n")]);
+    expect_refused(
+        &server,
+        &[(400, "GET / HTTP/1.1\r\n\r\n"), (400, "GET / HTTP/1.1\nHost: test\n\n")],
+    );
     let coding = "POST /data HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     expect_refused(&server, &[(400, coding)]);
     expect_unharmed(&server);
@@ -148,8 +164,7 @@ fn a_chunked_body_that_is_not_one_is_refused_and_nothing_of_it_is_stored() {
         ("a folded trailer", "2\r\n{}\r\n0\r\n X: y\r\n\r\n"),
         ("an end with LF", "2\r\n{}\r\n0\r\n\n"),
     ] {
-        let head =
-            "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
         let answers = server.exchange(format!("{head}{body}{SMUGGLED}").as_bytes());
         assert_eq!(statuses(&answers), [400], "{what}");
         assert!(answers[0].problem(400).contains("chunked"), "{what}: {}", answers[0].text());
@@ -161,8 +176,7 @@ fn a_chunked_body_that_is_not_one_is_refused_and_nothing_of_it_is_stored() {
 #[test]
 fn trailers_are_read_and_dropped() {
     let server = start();
-    let head =
-        "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     let message = format!("{head}2\r\n{{}}\r\n0\r\nX: y\r\nContent-Length: 5\r\n\r\n{SMUGGLED}");
     assert_eq!(statuses(&server.exchange(message.as_bytes())), [201, 200]);
     let endless = format!("{head}0\r\n{}", "X: y\r\n".repeat(2000));
@@ -174,7 +188,8 @@ fn a_size_line_without_end_is_not_waited_for() {
     let server = start();
     for line in ["0".repeat(300), format!("2;{}", "x".repeat(300))] {
         let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
-        let answers = server.exchange(format!("{head}Transfer-Encoding: chunked\r\n\r\n{line}").as_bytes());
+        let answers =
+            server.exchange(format!("{head}Transfer-Encoding: chunked\r\n\r\n{line}").as_bytes());
         assert_eq!(statuses(&answers), [400], "and not a 408 later on");
     }
     expect_unharmed(&server);
@@ -183,8 +198,14 @@ fn a_size_line_without_end_is_not_waited_for() {
 #[test]
 fn what_follows_the_last_request_of_a_connection_is_not_answered() {
     let server = start();
-    for last in ["GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
-        assert_eq!(statuses(&server.exchange(format!("{last}{SMUGGLED}").as_bytes())), [200], "{last:?}");
+    for last in
+        ["GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"]
+    {
+        assert_eq!(
+            statuses(&server.exchange(format!("{last}{SMUGGLED}").as_bytes())),
+            [200],
+            "{last:?}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! Imports and exports: a document a line, of any number, in constant memory, and nothing lost on the way.
+//! Imports and exports: a document a line, of any number, in constant memory, and nothing lost on
+//! the way.
 
 mod support;
 
@@ -27,8 +28,9 @@ const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 
 fn every_line_of_an_import_is_a_document(store: Store) {
     let server = store.start(&[]);
-    let answer =
-        server.import("{\"_id\":1}\n\n  \r\n{\"_id\":2}\r\n\t{ \"_id\" : 3 } \n{\"name\":\"Ada\"}\n{\"_id\":4}");
+    let answer = server.import(
+        "{\"_id\":1}\n\n  \r\n{\"_id\":2}\r\n\t{ \"_id\" : 3 } \n{\"name\":\"Ada\"}\n{\"_id\":4}",
+    );
     assert_eq!((answer.status, answer.header("content-type")), (201, Some("application/json")));
     assert_eq!((answer.text().as_str(), answer.header("location")), ("{\"inserted\":5}\n", None));
     assert_eq!(server.export().lines().count(), 5);
@@ -36,17 +38,32 @@ fn every_line_of_an_import_is_a_document(store: Store) {
     for nothing in ["\n", "\r\n \n"] {
         assert_eq!(server.import(nothing).text(), "{\"inserted\":0}\n");
     }
-    let headers = [("Content-Type", "Application/X-NDJSON; charset=utf-8"), ("Content-Length", "0")];
+    let headers =
+        [("Content-Type", "Application/X-NDJSON; charset=utf-8"), ("Content-Length", "0")];
     assert_eq!(server.request("POST", "/data", &headers, b"").text(), "{\"inserted\":0}\n");
 }
 
-/// Checks the problem that an import ended with, and that just as many documents were stored as it says.
+/// Checks the problem that an import ended with, and that just as many documents were stored as it
+/// says.
 #[track_caller]
-fn assert_stopped(server: &Server, answer: &Answer, status: u16, line: u64, inserted: u64) -> String {
+fn assert_stopped(
+    server: &Server,
+    answer: &Answer,
+    status: u16,
+    line: u64,
+    inserted: u64,
+) -> String {
     let detail = answer.problem(status);
     let problem = answer.json();
-    assert_eq!((&problem["line"], &problem["inserted"]), (&line.into(), &inserted.into()), "{detail}");
-    assert!(detail.contains(&format!("Line {line}:")) && detail.contains(&inserted.to_string()), "{detail}");
+    assert_eq!(
+        (&problem["line"], &problem["inserted"]),
+        (&line.into(), &inserted.into()),
+        "{detail}"
+    );
+    assert!(
+        detail.contains(&format!("Line {line}:")) && detail.contains(&inserted.to_string()),
+        "{detail}"
+    );
     assert_eq!(server.export().lines().count() as u64, inserted);
     detail
 }
@@ -62,11 +79,15 @@ fn a_bad_line_stops_an_import_and_names_it(store: Store) {
         ("\u{feff}{}", "byte order mark"),
     ] {
         let server = store.start(&[]);
-        let answer = server.import(&format!("{{\"_id\":1}}\n\n{{\"_id\":2}}\n{bad}\n{{\"_id\":5}}\n"));
+        let answer =
+            server.import(&format!("{{\"_id\":1}}\n\n{{\"_id\":2}}\n{bad}\n{{\"_id\":5}}\n"));
         let detail = assert_stopped(&server, &answer, 400, 4, 2);
         assert!(detail.contains(named), "{detail}");
         // One line is named, the import's; and sentences end.
-        assert!(!detail.contains(" at line") && detail.contains(". The import ends here"), "{detail}");
+        assert!(
+            !detail.contains(" at line") && detail.contains(". The import ends here"),
+            "{detail}"
+        );
     }
 }
 
@@ -101,7 +122,8 @@ fn import_beside(server: &Server, existing: &str, lines: &str) -> Answer {
 
 fn an_import_may_pass_over_what_exists_and_says_how_much_that_was(store: Store) {
     let server = store.start(&[]);
-    let old: Vec<String> = (0..100).map(|n| format!("{{\"_id\":{},\"old\":true}}", n * 30)).collect();
+    let old: Vec<String> =
+        (0..100).map(|n| format!("{{\"_id\":{},\"old\":true}}", n * 30)).collect();
     assert_eq!(server.post(&format!("[{}]", old.join(","))).status, 201);
     let lines: String = (0..3000).map(|n| format!("{{\"_id\":{n}}}\n")).collect();
     import_beside(&server, "stop", &lines).problem(409);
@@ -113,19 +135,30 @@ fn an_import_may_pass_over_what_exists_and_says_how_much_that_was(store: Store) 
     let expected = format!("{{\"inserted\":{},\"existing\":{stored}}}\n", 3000 - stored);
     let answer = import_beside(&server, "skip", &lines);
     assert_eq!((answer.status, answer.text()), (201, expected));
-    assert_eq!(import_beside(&server, "skip", &lines).text(), "{\"inserted\":0,\"existing\":3000}\n");
+    assert_eq!(
+        import_beside(&server, "skip", &lines).text(),
+        "{\"inserted\":0,\"existing\":3000}\n"
+    );
     assert_eq!(server.export().lines().filter(|line| line.contains("old")).count(), 100);
 
-    // One without an _id of its own is always a new one; one that is there twice exists the second time.
-    let answer =
-        import_beside(&server, "skip", "{\"n\":1}\n{\"_id\":1}\n{\"_id\":\"new\"}\n{\"_id\":\"new\"}\n{\"n\":1}\n");
+    // One without an _id of its own is always a new one; one that is there twice exists the second
+    // time.
+    let answer = import_beside(
+        &server,
+        "skip",
+        "{\"n\":1}\n{\"_id\":1}\n{\"_id\":\"new\"}\n{\"_id\":\"new\"}\n{\"n\":1}\n",
+    );
     assert_eq!(answer.text(), "{\"inserted\":3,\"existing\":2}\n");
 
     // Anything else still ends it.
-    let answer = import_beside(&server, "skip", "{\"_id\":1}\n{\"_id\":\"newer\"}\n{\n{\"_id\":2}\n");
+    let answer =
+        import_beside(&server, "skip", "{\"_id\":1}\n{\"_id\":\"newer\"}\n{\n{\"_id\":2}\n");
     let detail = answer.problem(400);
     let problem = answer.json();
-    assert_eq!((&problem["line"], &problem["inserted"], &problem["existing"]), (&3.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&problem["line"], &problem["inserted"], &problem["existing"]),
+        (&3.into(), &1.into(), &1.into())
+    );
     assert!(detail.contains("Line 3:"), "{detail}");
     let detail = import_beside(&server, "replace", "{}\n").problem(400);
     assert!(detail.contains("skip or stop"), "{detail}");
@@ -133,10 +166,14 @@ fn an_import_may_pass_over_what_exists_and_says_how_much_that_was(store: Store) 
 
 fn an_import_that_was_cut_off_is_repeated(store: Store) {
     let server = store.start(&[]);
-    let lines: String = (0..5000).map(|n| format!("{{\"_id\":{n},\"text\":\"some text\"}}\n")).collect();
+    let lines: String =
+        (0..5000).map(|n| format!("{{\"_id\":{n},\"text\":\"some text\"}}\n")).collect();
     let mut connection = Connection::open(server.address);
     let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n";
-    connection.send(format!("{head}Content-Length: {}\r\n\r\n{}", lines.len(), &lines[..lines.len() / 2]).as_bytes());
+    connection.send(
+        format!("{head}Content-Length: {}\r\n\r\n{}", lines.len(), &lines[..lines.len() / 2])
+            .as_bytes(),
+    );
     connection.stream().shutdown(Shutdown::Write).unwrap();
     let inserted = connection.read_answer().unwrap().json()["inserted"].as_u64().unwrap();
     assert!((1..5000).contains(&inserted), "{inserted}");
@@ -148,7 +185,10 @@ fn an_import_that_was_cut_off_is_repeated(store: Store) {
 fn a_line_may_be_longer_than_a_body_but_not_without_limit(store: Store) {
     let server = store.start(&[("MAX_BODY", "1KiB")]);
     let line = |length: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
-    assert_eq!(server.import(&format!("{}\n{}\n", line(10 * 1024 - 1), line(10 * 1024))).status, 201);
+    assert_eq!(
+        server.import(&format!("{}\n{}\n", line(10 * 1024 - 1), line(10 * 1024))).status,
+        201
+    );
     let before = server.export().lines().count() as u64;
     let answer = server.import(&format!("{}\n{{}}\n", line(10 * 1024 + 1)));
     let detail = answer.problem(413);
@@ -220,7 +260,8 @@ const DOCUMENTS: [&str; 14] = [
 
 fn an_export_is_imported_again_with_nothing_lost(store: Store) {
     let (server, other) = (store.start(&[]), store.start(&[]));
-    let documents: Vec<&str> = DOCUMENTS.into_iter().filter(|document| store.holds(document)).collect();
+    let documents: Vec<&str> =
+        DOCUMENTS.into_iter().filter(|document| store.holds(document)).collect();
     let mut lines = documents.join("\n") + "\n";
     lines.extend((2..2500).map(|n| format!("{{\"_id\":{n},\"n\":{}}}\n", n as f64 / 3.0)));
     let answer = server.import(&lines);
@@ -242,7 +283,12 @@ fn an_export_takes_the_parameters_of_a_page(store: Store) {
     let lines: String = (0..3500).map(|n| format!("{{\"_id\":{n}}}\n")).collect();
     assert_eq!(server.import(&lines).status, 201);
     let ids = |query: &str| -> Vec<u64> {
-        let answer = server.request("GET", &format!("/data?{query}"), &[("Accept", "application/x-ndjson")], b"");
+        let answer = server.request(
+            "GET",
+            &format!("/data?{query}"),
+            &[("Accept", "application/x-ndjson")],
+            b"",
+        );
         assert_eq!((answer.status, answer.next_link()), (200, None));
         let id = |line: &str| line.strip_prefix("{\"_id\":")?.strip_suffix('}')?.parse().ok();
         answer.text().lines().map(|line| id(line).unwrap()).collect()
@@ -262,9 +308,14 @@ fn an_export_for_http_1_0_ends_with_the_connection(store: Store) {
     let lines: String = (0..2500).map(|n| format!("{{\"_id\":{n}}}\n")).collect();
     assert_eq!(server.import(&lines).status, 201);
     let mut connection = Connection::open(server.address);
-    connection.send(b"GET /data HTTP/1.0\r\nConnection: keep-alive\r\nAccept: application/x-ndjson\r\n\r\n");
+    connection.send(
+        b"GET /data HTTP/1.0\r\nConnection: keep-alive\r\nAccept: application/x-ndjson\r\n\r\n",
+    );
     let answer = connection.read_answer().unwrap();
-    assert_eq!((answer.header("transfer-encoding"), answer.header("connection")), (None, Some("close")));
+    assert_eq!(
+        (answer.header("transfer-encoding"), answer.header("connection")),
+        (None, Some("close"))
+    );
     assert_eq!(answer.text(), lines);
 }
 
@@ -295,14 +346,24 @@ fn an_import_and_an_export_take_constant_memory(store: Store) {
     connection.send(b"0\r\n\r\n");
     assert_eq!(connection.read_answer().unwrap().text(), format!("{{\"inserted\":{LINES}}}\n"));
     let after_import = peak_kib(&server);
-    assert!(after_import < 40_000, "{after_import} KiB after an import of {} MB", LINE * LINES / 1_000_000);
+    assert!(
+        after_import < 40_000,
+        "{after_import} KiB after an import of {} MB",
+        LINE * LINES / 1_000_000
+    );
 
     // A client that takes its time makes the server wait, not fill up.
     connection.send(b"GET /data HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n");
-    wait_for("the export to begin", || (connection.stream().peek(&mut [0]).unwrap() > 0).then_some(()));
+    wait_for("the export to begin", || {
+        (connection.stream().peek(&mut [0]).unwrap() > 0).then_some(())
+    });
     assert_eq!(connection.read_answer().unwrap().text().lines().count(), LINES);
     let after_export = peak_kib(&server);
-    assert!(after_export < 60_000, "{after_export} KiB after an export of {} MB", LINE * LINES / 1_000_000);
+    assert!(
+        after_export < 60_000,
+        "{after_export} KiB after an export of {} MB",
+        LINE * LINES / 1_000_000
+    );
     let headers = [NDJSON];
     assert_eq!(connection.request("POST", "/data", &headers, b"{}").status, 201);
 }

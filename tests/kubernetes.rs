@@ -1,5 +1,6 @@
-//! Holds what is written down twice equal: k8s.yaml, compose.yaml and the Dockerfile against the program, its files and
-//! one another. Whether Kubernetes takes k8s.yaml at all is asked by tests/manifests.sh and tests/cluster.sh.
+//! Holds what is written down twice equal: k8s.yaml, compose.yaml and the Dockerfile against the
+//! program, its files and one another. Whether Kubernetes takes k8s.yaml at all is asked by
+//! tests/manifests.sh and tests/cluster.sh.
 
 mod support;
 
@@ -20,7 +21,9 @@ fn file(name: &str) -> String {
 
 /// The documents of a YAML file.
 fn yaml(name: &str) -> Vec<Value> {
-    serde_yaml_ng::Deserializer::from_str(&file(name)).map(|document| Value::deserialize(document).unwrap()).collect()
+    serde_yaml_ng::Deserializer::from_str(&file(name))
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect()
 }
 
 /// What k8s.yaml says.
@@ -33,10 +36,16 @@ impl Manifest {
 
     #[track_caller]
     fn get(&self, kind: &str, name: &str) -> &Value {
-        let mut found = self.0.iter().filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        let mut found = self
+            .0
+            .iter()
+            .filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
         match (found.next(), found.next()) {
             (Some(object), None) => object,
-            (first, _) => panic!("{} {kind} {name} in k8s.yaml", if first.is_some() { "more than one" } else { "no" }),
+            (first, _) => panic!(
+                "{} {kind} {name} in k8s.yaml",
+                if first.is_some() { "more than one" } else { "no" }
+            ),
         }
     }
 
@@ -63,14 +72,19 @@ fn container(template: &Value) -> &Value {
 /// The value of a container's environment variable.
 #[track_caller]
 fn variable<'a>(container: &'a Value, name: &str) -> &'a str {
-    let found = container["env"].as_array().unwrap().iter().find(|variable| variable["name"] == name);
-    found.and_then(|variable| variable["value"].as_str()).unwrap_or_else(|| panic!("no variable {name}"))
+    let found =
+        container["env"].as_array().unwrap().iter().find(|variable| variable["name"] == name);
+    found
+        .and_then(|variable| variable["value"].as_str())
+        .unwrap_or_else(|| panic!("no variable {name}"))
 }
 
 #[track_caller]
 fn port(container: &Value, name: &str) -> u64 {
     let found = container["ports"].as_array().unwrap().iter().find(|port| port["name"] == name);
-    found.and_then(|port| port["containerPort"].as_u64()).unwrap_or_else(|| panic!("no port {name}"))
+    found
+        .and_then(|port| port["containerPort"].as_u64())
+        .unwrap_or_else(|| panic!("no port {name}"))
 }
 
 /// The names and defaults of the settings, as `two-tier --help` prints them.
@@ -83,9 +97,10 @@ fn settings() -> Vec<(String, String)> {
         let mut words = line.split_whitespace();
         let (name, default) = (words.next().unwrap(), words.next().unwrap());
         match name.strip_suffix("[_FILE]") {
-            Some(name) => {
-                settings.extend([(name.to_owned(), default.to_owned()), (format!("{name}_FILE"), "-".into())])
-            }
+            Some(name) => settings.extend([
+                (name.to_owned(), default.to_owned()),
+                (format!("{name}_FILE"), "-".into()),
+            ]),
             None => settings.push((name.to_owned(), default.to_owned())),
         }
     }
@@ -105,7 +120,8 @@ fn assert_is_setting(name: &str, place: &str) {
 /// Each instruction of the Dockerfile on one line, without comments.
 fn dockerfile() -> Vec<String> {
     let text = file("Dockerfile");
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
     lines.join("\n").replace("\\\n", " ").lines().map(str::to_owned).collect()
 }
 
@@ -114,8 +130,10 @@ fn dockerfile() -> Vec<String> {
 fn instruction(name: &str) -> String {
     let lines = dockerfile();
     let last_stage = lines.iter().rposition(|line| line.starts_with("FROM ")).unwrap();
-    let found: Vec<&str> =
-        lines[last_stage..].iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect();
+    let found: Vec<&str> = lines[last_stage..]
+        .iter()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .collect();
     assert_eq!(found.len(), 1, "{name} in the Dockerfile's last stage: {found:?}");
     found[0].trim().to_owned()
 }
@@ -130,7 +148,10 @@ fn mongo_init_js_in_the_config_map_is_the_file() {
     let data = manifest.get("ConfigMap", "mongo-init")["data"].as_object().unwrap();
     assert_eq!(data.keys().collect::<Vec<_>>(), ["mongo-init.js"]);
     let copy = data["mongo-init.js"].as_str().unwrap();
-    assert!(copy == file("mongo-init.js"), "k8s.yaml has another mongo-init.js than the file:\n{copy}");
+    assert!(
+        copy == file("mongo-init.js"),
+        "k8s.yaml has another mongo-init.js than the file:\n{copy}"
+    );
 }
 
 #[test]
@@ -162,9 +183,16 @@ fn the_ports_are_those_that_the_program_listens_on() {
     let mut exposed = Vec::new();
     for (setting, port_name) in [("PORT", "http"), ("OPS_PORT", "http-metrics")] {
         let port = port(web, port_name).to_string();
-        assert_eq!(config[setting], port.as_str(), "{setting} and the container's port {port_name}");
+        assert_eq!(
+            config[setting],
+            port.as_str(),
+            "{setting} and the container's port {port_name}"
+        );
         let default = settings().into_iter().find(|(name, _)| name == setting).unwrap().1;
-        assert_eq!(default, port, "the default of {setting}, which image and compose.yaml leave as it is");
+        assert_eq!(
+            default, port,
+            "the default of {setting}, which image and compose.yaml leave as it is"
+        );
         exposed.push(port);
     }
     assert_eq!(instruction("EXPOSE"), exposed.join(" "));
@@ -174,7 +202,10 @@ fn the_ports_are_those_that_the_program_listens_on() {
     let policy = manifest.network_policy("app");
     assert_eq!(policy["ingress"][0]["ports"][0]["port"], http);
     assert_eq!(policy["ingress"][1]["ports"][0]["port"], metrics);
-    assert_eq!(manifest.web()["metadata"]["annotations"]["prometheus.io/port"], metrics.to_string());
+    assert_eq!(
+        manifest.web()["metadata"]["annotations"]["prometheus.io/port"],
+        metrics.to_string()
+    );
     for probe in ["livenessProbe", "readinessProbe"] {
         assert_eq!(web[probe]["httpGet"]["port"], "http-metrics");
     }
@@ -182,7 +213,11 @@ fn the_ports_are_those_that_the_program_listens_on() {
     let mongodb = port(container(manifest.database()), "mongodb");
     for service in ["mongo-service", "mongo-headless"] {
         let port = &manifest.get("Service", service)["spec"]["ports"][0];
-        assert_eq!((&port["port"], &port["targetPort"]), (&mongodb.into(), &"mongodb".into()), "{service}");
+        assert_eq!(
+            (&port["port"], &port["targetPort"]),
+            (&mongodb.into(), &"mongodb".into()),
+            "{service}"
+        );
     }
     assert_eq!(policy["egress"][0]["ports"][0]["port"], mongodb);
     assert_eq!(manifest.network_policy("mongo")["ingress"][0]["ports"][0]["port"], mongodb);
@@ -198,7 +233,9 @@ fn the_uri_is_that_of_the_user_that_mongo_init_js_makes() {
     let manifest = Manifest::read();
     let database = container(manifest.database());
     let port = port(database, "mongodb");
-    let secret = |name: &str, key: &str| manifest.get("Secret", name)["stringData"][key].as_str().unwrap().to_owned();
+    let secret = |name: &str, key: &str| {
+        manifest.get("Secret", name)["stringData"][key].as_str().unwrap().to_owned()
+    };
     let service = manifest.get("Service", "mongo-service");
     let namespace = service["metadata"]["namespace"].as_str().unwrap();
     let expected = |password: &str, host: &str, environment: &dyn Fn(&str) -> String| {
@@ -262,13 +299,21 @@ fn every_secret_and_config_map_that_is_referred_to_exists() {
             let mounts = container["volumeMounts"].as_array().unwrap();
             let mount = mounts.iter().find(|mount| mount["name"] == volume["name"]).unwrap();
             let directory = mount["mountPath"].as_str().unwrap();
-            files.extend(object[data].as_object().unwrap().keys().map(|key| format!("{directory}/{key}")));
+            files.extend(
+                object[data].as_object().unwrap().keys().map(|key| format!("{directory}/{key}")),
+            );
         }
         for variable in container["env"].as_array().unwrap() {
             if variable["name"].as_str().unwrap().ends_with("_FILE") {
-                assert!(files.contains(variable["value"].as_str().unwrap()), "{variable} is none of {files:?}");
+                assert!(
+                    files.contains(variable["value"].as_str().unwrap()),
+                    "{variable} is none of {files:?}"
+                );
             }
-            assert!(variable.get("valueFrom").is_none(), "{variable}: this test does not know it yet");
+            assert!(
+                variable.get("valueFrom").is_none(),
+                "{variable}: this test does not know it yet"
+            );
         }
         assert!(!files.is_empty());
     }
@@ -278,13 +323,17 @@ fn every_secret_and_config_map_that_is_referred_to_exists() {
 fn mongo_init_js_gets_the_settings_that_it_asks_for() {
     let manifest = Manifest::read();
     let script = file("mongo-init.js");
-    let asked: Vec<&str> = script.split("setting(\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
+    let asked: Vec<&str> =
+        script.split("setting(\"").skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
     assert_eq!(asked.len(), 3, "{asked:?}");
     let compose = &yaml("compose.yaml")[0];
     for name in asked {
         let given = |known: &str| known == name || known.strip_suffix("_FILE") == Some(name);
         let variables = container(manifest.database())["env"].as_array().unwrap();
-        assert!(variables.iter().any(|variable| given(variable["name"].as_str().unwrap())), "{name} in k8s.yaml");
+        assert!(
+            variables.iter().any(|variable| given(variable["name"].as_str().unwrap())),
+            "{name} in k8s.yaml"
+        );
         let environment = compose["services"]["mongo"]["environment"].as_object().unwrap();
         assert!(environment.keys().any(|known| given(known)), "{name} in compose.yaml");
     }
@@ -297,7 +346,10 @@ fn image_and_version_are_the_same_everywhere() {
     assert_eq!(container(manifest.web())["image"], image.as_str());
     let compose = &yaml("compose.yaml")[0];
     assert_eq!(compose["services"]["app"]["image"], image.as_str());
-    assert!(dockerfile().contains(&format!("ARG VERSION={VERSION}")), "ARG VERSION in the Dockerfile");
+    assert!(
+        dockerfile().contains(&format!("ARG VERSION={VERSION}")),
+        "ARG VERSION in the Dockerfile"
+    );
     let database = container(manifest.database());
     assert_eq!(compose["services"]["mongo"]["image"], database["image"]);
     assert_eq!(compose["services"]["mongo"]["command"], database["args"]);

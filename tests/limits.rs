@@ -1,4 +1,5 @@
-//! What one client may cost the server: bytes, time, connections. Each limit is met by a raw socket that goes past it.
+//! What one client may cost the server: bytes, time, connections. Each limit is met by a raw socket
+//! that goes past it.
 
 mod support;
 
@@ -64,7 +65,11 @@ fn a_head_may_have_16_kib() {
         format!("{start}{}{end}", "x".repeat(length - start.len() - end.len()))
     };
     for length in [2048, 16 * 1024] {
-        assert_eq!(begin(&server, head(length).as_bytes()).read_answer().unwrap().status, 200, "{length}");
+        assert_eq!(
+            begin(&server, head(length).as_bytes()).read_answer().unwrap().status,
+            200,
+            "{length}"
+        );
     }
     expect_last(begin(&server, &head(16 * 1024 + 1).as_bytes()[..16 * 1024]), 431);
     for (endless, status) in [("GET / HTTP/1.1\r\nHost: test\r\nX: ", 431), ("GET /", 414)] {
@@ -78,7 +83,9 @@ fn a_head_may_have_16_kib() {
 #[test]
 fn a_head_may_have_100_headers() {
     let server = Server::start(&[]);
-    let head = |count: usize| format!("GET / HTTP/1.1\r\nHost: test\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
+    let head = |count: usize| {
+        format!("GET / HTTP/1.1\r\nHost: test\r\n{}\r\n", "X: y\r\n".repeat(count - 1))
+    };
     assert_eq!(begin(&server, head(100).as_bytes()).read_answer().unwrap().status, 200);
     expect_last(begin(&server, head(101).as_bytes()), 431);
 }
@@ -102,11 +109,15 @@ fn a_body_over_max_body_gets_a_413_before_it_is_read() {
     let server = Server::start(&[("MAX_BODY", "64KiB")]);
     for length in ["65537", "10000000000000", "9223372036854775807"] {
         // Not one byte of the body is sent.
-        expect_last(begin(&server, format!("{POST}Content-Length: {length}\r\n\r\n").as_bytes()), 413);
+        expect_last(
+            begin(&server, format!("{POST}Content-Length: {length}\r\n\r\n").as_bytes()),
+            413,
+        );
     }
     let connection = begin(&server, format!("{POST}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
     for _ in 0..66 {
-        let _ = connection.stream().write_all(&[b"400\r\n", [b' '; 1024].as_slice(), b"\r\n"].concat());
+        let _ =
+            connection.stream().write_all(&[b"400\r\n", [b' '; 1024].as_slice(), b"\r\n"].concat());
     }
     expect_last(connection, 413);
     let fits = format!("{{\"text\":\"{}\"}}", "x".repeat(64 * 1024 - 11));
@@ -134,7 +145,8 @@ fn a_slow_body_gets_a_408_and_is_not_stored() {
 #[test]
 fn a_steady_body_may_take_longer_than_the_time_out() {
     let server = Server::start(&[("BODY_TIMEOUT", "1s")]);
-    let mut connection = begin(&server, format!("{POST}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
+    let mut connection =
+        begin(&server, format!("{POST}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
     let piece = [b"400\r\n", [b' '; 1024].as_slice(), b"\r\n"].concat();
     dribble(connection.stream(), &piece, Duration::from_secs(3));
     connection.send(b"2\r\n{}\r\n0\r\n\r\n");
@@ -164,7 +176,8 @@ fn a_client_that_takes_no_answer_is_given_up() {
     // A page of 4 MiB over and over, and an export, are more than the kernel keeps for a client.
     let page: &[u8] = b"GET /data HTTP/1.1\r\nHost: test\r\n\r\n";
     let pages = begin(&server, &page.repeat(40));
-    let export = begin(&server, b"GET /data HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n");
+    let export =
+        begin(&server, b"GET /data HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n");
     wait_for_gauge(&server, "two_tier_connections", 0);
     server.wait_for_line("(cut off)");
     for mut connection in [pages, export] {
@@ -184,7 +197,11 @@ fn when_every_connection_is_taken_the_others_wait_and_none_is_lost() {
     assert_eq!(gauge(&server, "two_tier_connections"), 4);
     let first = &mut waiting[0];
     first.stream().set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert_eq!(first.stream().peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "served beyond the limit");
+    assert_eq!(
+        first.stream().peek(&mut [0]).unwrap_err().kind(),
+        ErrorKind::WouldBlock,
+        "served beyond the limit"
+    );
     first.stream().set_read_timeout(Some(PATIENCE)).unwrap();
     for mut connection in taken {
         connection.send(b"Host: test\r\n\r\n");
@@ -201,7 +218,11 @@ fn one_connection_at_once_is_one() {
     let mut first = begin(&server, b"GET / HTTP/1.1\r\n");
     let mut second = begin(&server, GET);
     second.stream().set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert_eq!(second.stream().peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "served beyond the limit");
+    assert_eq!(
+        second.stream().peek(&mut [0]).unwrap_err().kind(),
+        ErrorKind::WouldBlock,
+        "served beyond the limit"
+    );
     second.stream().set_read_timeout(Some(PATIENCE)).unwrap();
     first.send(b"Host: test\r\n\r\n");
     assert_eq!(first.read_answer().unwrap().status, 200);
@@ -211,7 +232,8 @@ fn one_connection_at_once_is_one() {
 /// Takes both of a server's connections in a way that must not keep a newcomer waiting.
 #[track_caller]
 fn expect_place_for_a_newcomer(settings: &[(&str, &str)], take: impl Fn(&Server) -> Connection) {
-    let server = Server::start(&[&[("MAX_CONNECTIONS", "2"), ("IDLE_TIMEOUT", "600s")], settings].concat());
+    let server =
+        Server::start(&[&[("MAX_CONNECTIONS", "2"), ("IDLE_TIMEOUT", "600s")], settings].concat());
     let _taken = [take(&server), take(&server)];
     let asked = Instant::now();
     assert_eq!(begin(&server, GET).read_answer().expect("an answer").status, 200);
@@ -241,7 +263,8 @@ fn a_connection_that_sends_nothing_but_empty_lines_gives_up_its_place() {
 #[test]
 fn a_connection_whose_unwanted_body_never_comes_gives_up_its_place() {
     expect_place_for_a_newcomer(&[], |server| {
-        let mut connection = begin(server, b"POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n");
+        let mut connection =
+            begin(server, b"POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n");
         connection.read_answer().unwrap().problem(404);
         connection
     });
@@ -254,7 +277,9 @@ fn a_connection_that_is_never_idle_gives_up_its_place_between_two_requests() {
         let mut stream = connection.stream().try_clone().unwrap();
         thread::spawn(move || {
             let mut scratch = [0; 4096];
-            while stream.write_all(GET).is_ok() && stream.read(&mut scratch).is_ok_and(|count| count > 0) {}
+            while stream.write_all(GET).is_ok()
+                && stream.read(&mut scratch).is_ok_and(|count| count > 0)
+            {}
         });
         connection
     });
@@ -266,12 +291,18 @@ const HOSTILE: [(&str, &str); 9] = [
     ("GET /", "x"),
     ("GET / HTTP/1.1\r\n", "Host: test\r\n"),
     ("", "\r\n"),
-    ("POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", "0"),
+    (
+        "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "0",
+    ),
     (
         "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 10000000000000\r\n\r\n",
         "[",
     ),
-    ("POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 65536\r\n\r\n[", "{},"),
+    (
+        "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 65536\r\n\r\n[",
+        "{},",
+    ),
     (
         "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\nContent-Length: 10000000000000\r\n\r\n",
         "[",
@@ -281,7 +312,8 @@ const HOSTILE: [(&str, &str); 9] = [
 
 #[test]
 fn memory_stays_flat_under_64_hostile_connections_at_once() {
-    let server = Server::start(&[("MAX_BODY", "64KiB"), ("SEND_TIMEOUT", "1s"), ("HEAD_TIMEOUT", "2s")]);
+    let server =
+        Server::start(&[("MAX_BODY", "64KiB"), ("SEND_TIMEOUT", "1s"), ("HEAD_TIMEOUT", "2s")]);
     assert_eq!(server.import(&"{\"text\":\"something to read\"}\n".repeat(1000)).status, 201);
     let before = server.resident_kib();
     let address = server.address;
@@ -309,7 +341,8 @@ fn memory_stays_flat_under_64_hostile_connections_at_once() {
         thread::sleep(Duration::from_millis(20));
     }
     hostile.into_iter().for_each(|client| client.join().unwrap());
-    // Eight of the 64 hold a line of an import of 10 x 64 KiB each; a stack that was used is a few pages.
+    // Eight of the 64 hold a line of an import of 10 x 64 KiB each; a stack that was used is a few
+    // pages.
     assert!(most < before + 32 * 1024, "from {before} KiB to {most} KiB");
     assert_eq!(server.get("/").status, 200);
     wait_for_gauge(&server, "two_tier_connections", 0);

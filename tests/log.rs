@@ -1,5 +1,5 @@
-//! The log is for operators, and no client's business: nobody waits for whoever reads it, and nobody outside decides how
-//! much is written.
+//! The log is for operators, and no client's business: nobody waits for whoever reads it, and
+//! nobody outside decides how much is written.
 
 mod support;
 
@@ -24,7 +24,8 @@ impl Unread {
         let directory = Directory::new();
         let mut command = two_tier();
         command.envs([("PORT", "0"), ("OPS_PORT", "0")]).envs(settings.iter().copied());
-        let mut child = command.current_dir(directory.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.current_dir(directory.path()).stderr(Stdio::piped()).spawn().unwrap();
         // Reads no further ahead than a line.
         let mut log = BufReader::with_capacity(1, child.stderr.take().unwrap());
         let mut line = String::new();
@@ -55,7 +56,8 @@ fn dropped(metrics: &str, reason: &str) -> u64 {
     line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
 }
 
-/// Asks until more lines were lost than the pipe and the queue hold; each request has to be answered.
+/// Asks until more lines were lost than the pipe and the queue hold; each request has to be
+/// answered.
 fn fill(server: &Unread) -> u64 {
     let path = format!("/{}", "a".repeat(200));
     let until = Instant::now() + PATIENCE;
@@ -65,7 +67,11 @@ fn fill(server: &Unread) -> u64 {
         for _ in 0..100 {
             connection.stream().set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             let answer = connection.try_request("GET", &path, &[], b"");
-            assert_eq!(answer.expect("an answer, whoever reads the log").status, 404, "after {asked} requests");
+            assert_eq!(
+                answer.expect("an answer, whoever reads the log").status,
+                404,
+                "after {asked} requests"
+            );
             asked += 1;
         }
         assert!(Instant::now() < until, "nothing is lost after {asked} requests");
@@ -108,7 +114,12 @@ fn log_says_what_was_lost_once_it_is_read_again() {
     };
     assert_eq!((said, requests + said), (lost, asked), "written, or lost and counted");
     // And then it goes on.
-    let answer = Connection::open(server.address).request("GET", "/", &[("X-Request-Id", "afterwards")], b"");
+    let answer = Connection::open(server.address).request(
+        "GET",
+        "/",
+        &[("X-Request-Id", "afterwards")],
+        b"",
+    );
     assert_eq!(answer.status, 200);
     while !line.contains("id=afterwards") {
         line.clear();
@@ -140,7 +151,8 @@ fn what_a_client_chooses_is_cut_in_the_log() {
         server.request("GET", "/last", &[("X-Request-Id", "last")], b"");
         server.wait_for_line("last");
         let lines: Vec<String> = wait_for("the lines", || {
-            let lines: Vec<String> = server.log().into_iter().filter(|line| line.contains("status")).collect();
+            let lines: Vec<String> =
+                server.log().into_iter().filter(|line| line.contains("status")).collect();
             (lines.len() == 4).then_some(lines)
         });
         assert_eq!(lines.iter().filter(|line| line.contains('…')).count(), 3, "{lines:#?}");
@@ -169,12 +181,16 @@ fn lines_of_requests_are_as_many_per_second_as_log_rate_says() {
         let counts: Vec<u64> = server
             .log()
             .iter()
-            .filter_map(|line| line.split_once(" lines were left out")?.0.rsplit(' ').next()?.parse().ok())
+            .filter_map(|line| {
+                line.split_once(" lines were left out")?.0.rsplit(' ').next()?.parse().ok()
+            })
             .collect();
         (counts.iter().sum(), counts.len())
     };
     let written = || server.log().iter().filter(|line| line.contains("method=GET")).count() as u64;
-    wait_for("a line about those that were left out", || (written() + left_out().0 == REQUESTS).then_some(()));
+    wait_for("a line about those that were left out", || {
+        (written() + left_out().0 == REQUESTS).then_some(())
+    });
     assert!(written() >= 20 && written() <= 20 * seconds, "{} lines in {seconds} s", written());
     assert!(left_out().1 as u64 <= seconds + 1, "{:#?}", server.log());
     assert_eq!(dropped(&server.ops("/metrics").text(), "rate"), left_out().0);

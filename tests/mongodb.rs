@@ -1,6 +1,7 @@
-//! The MongoDB tier as others see it: the documents in the database, the commands on the wire, the settings. What
-//! happens when the database fails is in mongodb_failure.rs; what does not depend on the store is in api.rs, paging.rs,
-//! import.rs, order.rs, concurrency.rs and durability.rs, which run over MongoDB as well.
+//! The MongoDB tier as others see it: the documents in the database, the commands on the wire, the
+//! settings. What happens when the database fails is in mongodb_failure.rs; what does not depend on
+//! the store is in api.rs, paging.rs, import.rs, order.rs, concurrency.rs and durability.rs, which
+//! run over MongoDB as well.
 
 mod support;
 
@@ -22,7 +23,8 @@ fn start(mongodb: &Mongodb, settings: &[(&str, &str)]) -> (Server, String) {
     let directory = Arc::new(Directory::new());
     let database = database_of(&directory);
     let uri = mongodb.uri(&database);
-    let server = Server::start_in(directory, &[&[("MONGODB_URI", uri.as_str())], settings].concat());
+    let server =
+        Server::start_in(directory, &[&[("MONGODB_URI", uri.as_str())], settings].concat());
     (server, database)
 }
 
@@ -62,7 +64,10 @@ fn documents_are_in_the_database_of_the_uri_and_the_collection_of_the_setting() 
     assert_eq!(stored, expected, "the same bytes, the _id first");
 
     // And what another program stores there is served.
-    collection(mongodb, &database, "orders").insert_one(rawdoc! { "_id": 8, "by": "another" }).run().unwrap();
+    collection(mongodb, &database, "orders")
+        .insert_one(rawdoc! { "_id": 8, "by": "another" })
+        .run()
+        .unwrap();
     assert_eq!(server.get("/data/8").json(), json!({"_id": 8, "by": "another"}));
     assert_eq!(server.get("/data?after=7").json(), json!([{"_id": 8, "by": "another"}]));
 }
@@ -85,9 +90,10 @@ fn the_uri_is_also_read_from_the_older_name_and_from_files() {
     let file = directory.join("uri");
     std::fs::write(&file, format!("{uri}\n")).unwrap();
     let file = file.to_str().unwrap();
-    for (n, setting) in [("MONOGODB_URI", uri.as_str()), ("MONGODB_URI_FILE", file), ("MONOGODB_URI_FILE", file)]
-        .into_iter()
-        .enumerate()
+    for (n, setting) in
+        [("MONOGODB_URI", uri.as_str()), ("MONGODB_URI_FILE", file), ("MONOGODB_URI_FILE", file)]
+            .into_iter()
+            .enumerate()
     {
         let server = Server::start_in(directory.clone(), &[setting]);
         assert_eq!(server.post(&format!("{{\"_id\":{n}}}")).status, 201, "{setting:?}");
@@ -163,13 +169,18 @@ fn requests_that_arrive_together_share_commands() {
         for turn in 0..5 {
             let document = format!("{{\"_id\":\"{number}-{turn}\"}}");
             let headers = [("Content-Type", "application/json")];
-            assert_eq!(connection.request("POST", "/data", &headers, document.as_bytes()).status, 201);
+            assert_eq!(
+                connection.request("POST", "/data", &headers, document.as_bytes()).status,
+                201
+            );
             assert_eq!(connection.request("GET", "/data?limit=10", &[], b"").status, 200);
         }
     });
     let inserts = proxy.commands("insert").len() as f64;
-    // A query that found fewer than it asked for is followed by one that skips those and looks whether there are more.
-    let finds = proxy.commands("find").iter().filter(|find| !find.contains_key("skip")).count() as f64;
+    // A query that found fewer than it asked for is followed by one that skips those and looks
+    // whether there are more.
+    let finds =
+        proxy.commands("find").iter().filter(|find| !find.contains_key("skip")).count() as f64;
     let documents = metric(&server, "two_tier_insert_documents_sum");
     let readers = metric(&server, "two_tier_query_readers_sum");
     assert_eq!((documents, readers), (1.0 + 5.0 * CLIENTS as f64, 5.0 * CLIENTS as f64));
@@ -197,7 +208,8 @@ fn what_the_uri_does_not_say_is_what_keeps_documents() {
         assert_eq!(insert.get_document("writeConcern").unwrap(), &write_concern, "{options}");
         assert!(!insert.get_bool("ordered").unwrap());
         let greeting = [proxy.commands("hello"), proxy.commands("isMaster")].concat();
-        let client = greeting.iter().find_map(|greeting| greeting.get_document("client").ok()).unwrap();
+        let client =
+            greeting.iter().find_map(|greeting| greeting.get_document("client").ok()).unwrap();
         assert_eq!(client.get_document("application").unwrap(), &doc! { "name": "two-tier" });
     }
 }
@@ -216,8 +228,14 @@ fn a_write_that_was_sent_twice_is_stored_once_and_acknowledged() {
     assert_eq!(server.import("{\"n\":4}\n").text(), "{\"inserted\":1}\n");
     // The client's is not: somebody else may have stored it.
     server.post("{\"_id\":1,\"n\":5}").problem(409);
-    let mut numbers: Vec<u64> =
-        server.get("/data").json().as_array().unwrap().iter().map(|d| d["n"].as_u64().unwrap()).collect();
+    let mut numbers: Vec<u64> = server
+        .get("/data")
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["n"].as_u64().unwrap())
+        .collect();
     numbers.sort_unstable();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
 }
@@ -250,14 +268,24 @@ fn pages_are_asked_for_by_the_index_of_the_id() {
     }
     for find in proxy.commands("find") {
         let database = find.get_str("$db").unwrap().to_owned();
-        let find: Document = find.into_iter().filter(|(key, _)| !key.starts_with('$') && key != "lsid").collect();
-        let plan =
-            mongodb.client().database(&database).run_command(doc! { "explain": &find }).run().unwrap().to_string();
-        assert!(plan.contains("IXSCAN") && !plan.contains("COLLSCAN") && !plan.contains("\"SORT\""), "{find}: {plan}");
+        let find: Document =
+            find.into_iter().filter(|(key, _)| !key.starts_with('$') && key != "lsid").collect();
+        let plan = mongodb
+            .client()
+            .database(&database)
+            .run_command(doc! { "explain": &find })
+            .run()
+            .unwrap()
+            .to_string();
+        assert!(
+            plan.contains("IXSCAN") && !plan.contains("COLLSCAN") && !plan.contains("\"SORT\""),
+            "{find}: {plan}"
+        );
     }
 }
 
-/// Stores a document with an `_id` of its own, again where the database was too slow to say that it did.
+/// Stores a document with an `_id` of its own, again where the database was too slow to say that it
+/// did.
 #[track_caller]
 fn store(server: &Server, document: &str) {
     wait_for("the document to be stored", || match server.post(document) {
@@ -271,8 +299,10 @@ fn store(server: &Server, document: &str) {
 fn large_documents_are_taken_up_to_mongodb_s_limit_and_hinder_no_other() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let (server, database) = start(mongodb, &[("MAX_BODY", "16MiB"), ("BODY_TIMEOUT", "60s")]);
-    let large = |id: &str, bytes: usize| format!("{{\"_id\":\"{id}\",\"a\":\"{}\"}}", "x".repeat(bytes));
-    // With 16 MiB less 60 bytes of text the BSON is just below the limit, and so is the JSON below MAX_BODY.
+    let large =
+        |id: &str, bytes: usize| format!("{{\"_id\":\"{id}\",\"a\":\"{}\"}}", "x".repeat(bytes));
+    // With 16 MiB less 60 bytes of text the BSON is just below the limit, and so is the JSON below
+    // MAX_BODY.
     let largest = large("largest", 16 * 1024 * 1024 - 60);
     // In BSON each of these takes the room of its key as well.
     let too_large = format!("{{\"a\":[{}1]}}", "1,".repeat(3_000_000));
@@ -299,9 +329,14 @@ fn large_documents_are_taken_up_to_mongodb_s_limit_and_hinder_no_other() {
     store(&server, &large("later", 9_000_000));
     // Sorting that much can take longer than a request may where it is done without an index.
     let page_of_one = |target: &str, id: &str| {
-        let page = wait_for("a page", || Some(server.get(target)).filter(|answer| answer.status == 200));
+        let page =
+            wait_for("a page", || Some(server.get(target)).filter(|answer| answer.status == 200));
         let documents = page.json();
-        assert_eq!((documents.as_array().unwrap().len(), &documents[0]["_id"]), (1, &id.into()), "{target}");
+        assert_eq!(
+            (documents.as_array().unwrap().len(), &documents[0]["_id"]),
+            (1, &id.into()),
+            "{target}"
+        );
         page.next_link()
     };
     let next = page_of_one("/data?after=19&limit=2", "largest").unwrap();
@@ -403,7 +438,8 @@ fn mongosh_and_the_web_tier_read_each_other_s_documents() {
     .collect();
     let document = format!("{{\"_id\":\"web\",{}}}", fields.join(","));
     store(&server, &document);
-    // The shell reads what the web tier stored, stores it again under another _id, and says what it is.
+    // The shell reads what the web tier stored, stores it again under another _id, and says what it
+    // is.
     let script = "const d = db.data.findOne({_id: 'web'}); d._id = 'shell'; db.data.insertOne(d); \
                   print(EJSON.stringify(d, {relaxed: true}))";
     let Some(printed) = shell(mongodb, &database, &server.directory(), script) else { return };

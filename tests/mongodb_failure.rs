@@ -1,6 +1,7 @@
-//! What a client of the web tier sees when the database fails, whatever way it fails: an answer within five seconds that
-//! says what is wrong, the same on /readyz, which goes on being ready once the database was reached, one line in the log,
-//! no password anywhere; and when the database is back, documents again within two.
+//! What a client of the web tier sees when the database fails, whatever way it fails: an answer
+//! within five seconds that says what is wrong, the same on /readyz, which goes on being ready once
+//! the database was reached, one line in the log, no password anywhere; and when the database is
+//! back, documents again within two.
 
 mod support;
 
@@ -36,8 +37,8 @@ fn start_behind(mongodb: &Mongodb, proxy: &Proxy) -> Server {
     start(&mongodb.uri_through(proxy, &database_of(&directory)), directory)
 }
 
-/// A watch that leaves out the time for which the machine was too busy to run anybody: a thread that wakes up late has
-/// been kept waiting for as long.
+/// A watch that leaves out the time for which the machine was too busy to run anybody: a thread
+/// that wakes up late has been kept waiting for as long.
 struct Watch {
     started: Instant,
     lost: Duration,
@@ -88,8 +89,9 @@ fn ask_for_everything(server: &Server) -> Vec<(&'static str, Answer)> {
         (what, answer)
     };
     thread::scope(|scope| {
-        let asked = requests
-            .map(|(what, method, target, headers, body)| scope.spawn(move || ask(what, method, target, headers, body)));
+        let asked = requests.map(|(what, method, target, headers, body)| {
+            scope.spawn(move || ask(what, method, target, headers, body))
+        });
         asked.into_iter().map(|answer| answer.join().unwrap()).collect()
     })
 }
@@ -106,7 +108,9 @@ fn assert_unavailable(server: &Server, cause: &str) {
             }
         }
     }
-    let readiness = wait_for("/readyz to say so", || Some(probe(server)).filter(|answer| answer.text() != "ready\n"));
+    let readiness = wait_for("/readyz to say so", || {
+        Some(probe(server)).filter(|answer| answer.text() != "ready\n")
+    });
     assert_eq!(readiness.text().lines().count(), 1, "{}", readiness.text());
     let was_reached = readiness.text().starts_with("ready, but");
     assert_eq!(readiness.status, if was_reached { 200 } else { 503 }, "{}", readiness.text());
@@ -191,7 +195,8 @@ fn an_unknown_host_is_a_503() {
 
 #[test]
 fn an_unknown_name_of_servers_is_a_503() {
-    let server = start("mongodb+srv://tests:hush%21@cluster.nowhere.invalid/db", Arc::new(Directory::new()));
+    let server =
+        start("mongodb+srv://tests:hush%21@cluster.nowhere.invalid/db", Arc::new(Directory::new()));
     assert_unavailable(&server, "nowhere.invalid");
 }
 
@@ -199,7 +204,8 @@ fn an_unknown_name_of_servers_is_a_503() {
 fn a_wrong_password_is_a_503_that_says_so() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     for (user, password) in [("tests", "hush%2Fwrong"), ("nobody", "hush")] {
-        let uri = format!("mongodb://{user}:{password}@127.0.0.1:{}/db?authSource=admin", mongodb.port());
+        let uri =
+            format!("mongodb://{user}:{password}@127.0.0.1:{}/db?authSource=admin", mongodb.port());
         let server = start(&uri, Arc::new(Directory::new()));
         assert_unavailable(&server, "user or password");
         assert_logged(&server, "cannot read", 1);
@@ -250,7 +256,9 @@ fn a_database_that_stops_answering_costs_time_outs_and_nothing_for_good() {
     mongodb.signal("CONT");
     mongodb.client().database("admin").run_command(doc! { "ping": 1 }).run().unwrap();
     assert_back(&server);
-    wait_for("the threads to be as many as before", || (threads(&server) <= before + 2).then_some(()));
+    wait_for("the threads to be as many as before", || {
+        (threads(&server) <= before + 2).then_some(())
+    });
     assert_no_secret(&server);
 }
 
@@ -272,7 +280,12 @@ fn two_hundred_clients_of_a_silent_database_are_all_answered_in_time() {
                     let since = Watch::start();
                     let answer = match client % 2 {
                         0 => connection.request("POST", "/data", &JSON, b"{}"),
-                        _ => connection.request("GET", &format!("/data?limit={}", 1 + turn % 3), &[], b""),
+                        _ => connection.request(
+                            "GET",
+                            &format!("/data?limit={}", 1 + turn % 3),
+                            &[],
+                            b"",
+                        ),
                     };
                     let mut slowest = slowest.lock().unwrap();
                     *slowest = since.elapsed().max(*slowest);
@@ -354,7 +367,10 @@ fn a_write_that_was_sent_and_not_answered_says_that_it_may_have_been_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = start_behind(mongodb, &proxy);
-    for (n, fate) in [Fate::CutAfter, Fate::LoseAnswer, Fate::CutInAnswer, Fate::GarbleHeader].into_iter().enumerate() {
+    for (n, fate) in [Fate::CutAfter, Fate::LoseAnswer, Fate::CutInAnswer, Fate::GarbleHeader]
+        .into_iter()
+        .enumerate()
+    {
         proxy.set_for("insert", fate);
         let document = format!("{{\"_id\":{n}}}");
         let detail = server.post(&document).problem(503);
@@ -384,7 +400,8 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
     let server = start_behind(mongodb, &proxy);
     assert_works(&server);
     proxy.set_for("insert", Fate::Lose);
-    // As many as there are threads for them may get stuck, the others are never sent. Each fills a command.
+    // As many as there are threads for them may get stuck, the others are never sent. Each fills a
+    // command.
     let details: Vec<String> = thread::scope(|scope| {
         let posts: Vec<_> = (0..40)
             .map(|n| {
@@ -396,7 +413,8 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
             .collect();
         posts.into_iter().map(|post| post.join().unwrap()).collect()
     });
-    let sent: usize = details.iter().filter(|detail| detail.contains("may have been stored")).count();
+    let sent: usize =
+        details.iter().filter(|detail| detail.contains("may have been stored")).count();
     assert!(sent > 0 && sent < 40, "{details:#?}");
     proxy.set(|_| Fate::Pass);
     proxy.cut();
@@ -418,14 +436,18 @@ fn commands_that_are_never_answered_are_given_up_though_the_server_lives() {
     assert_works(&server);
     let before = threads(&server);
     // The driver's monitor is answered, and so sees nothing wrong.
-    proxy.set(|name| if matches!(name, "find" | "insert" | "ping") { Fate::Lose } else { Fate::Pass });
+    proxy.set(
+        |name| if matches!(name, "find" | "insert" | "ping") { Fate::Lose } else { Fate::Pass },
+    );
     for _ in 0..3 {
         assert_unavailable(&server, "");
     }
     proxy.set(|_| Fate::Pass);
     assert_back(&server);
     proxy.cut();
-    wait_for("the threads to be as many as before", || (threads(&server) <= before + 2).then_some(()));
+    wait_for("the threads to be as many as before", || {
+        (threads(&server) <= before + 2).then_some(())
+    });
 }
 
 #[test]
@@ -434,13 +456,16 @@ fn what_the_server_says_becomes_a_status() {
     let proxy = Proxy::start(mongodb.port());
     let server = start_behind(mongodb, &proxy);
     let namespace = format!("{}.data", database_of(&server.directory()));
-    let error =
-        |code: i32, name: &str, message: &str| doc! { "ok": 0, "code": code, "codeName": name, "errmsg": message };
+    let error = |code: i32, name: &str, message: &str| doc! { "ok": 0, "code": code, "codeName": name, "errmsg": message };
     let cases: [(Document, u16, &str); 8] = [
         (error(10107, "NotWritablePrimary", "not primary"), 503, "no primary"),
         (error(189, "PrimarySteppedDown", "stepping down"), 503, "may have been stored"),
         (error(91, "ShutdownInProgress", "shutting down"), 503, "may have been stored"),
-        (error(11602, "InterruptedDueToReplStateChange", "interrupted"), 503, "may have been stored"),
+        (
+            error(11602, "InterruptedDueToReplStateChange", "interrupted"),
+            503,
+            "may have been stored",
+        ),
         (error(50, "MaxTimeMSExpired", "too long"), 503, "may have been stored"),
         (error(14031, "OutOfDiskSpace", "disk full"), 507, "no room"),
         (error(13, "Unauthorized", "not authorized on db"), 500, "readWrite"),
@@ -460,7 +485,10 @@ fn what_the_server_says_becomes_a_status() {
     let unsure = doc! { "code": 64, "codeName": "WriteConcernTimeout", "errmsg": "waiting for replication timed out" };
     proxy.set_for("insert", Fate::Answer(doc! { "ok": 1, "n": 1, "writeConcernError": unsure }));
     let detail = server.post("{}").problem(503);
-    assert!(detail.contains("did not confirm") && detail.contains("may have been stored"), "{detail}");
+    assert!(
+        detail.contains("did not confirm") && detail.contains("may have been stored"),
+        "{detail}"
+    );
     // Each caller gets what concerns its own documents.
     let full = doc! { "index": 0, "code": 14031, "errmsg": "disk full" };
     proxy.set_for("insert", Fate::Answer(doc! { "ok": 1, "n": 1, "writeErrors": [full] }));
@@ -485,14 +513,20 @@ fn clients_that_hang_up_in_the_middle_of_a_read_cost_the_next_request_nothing() 
     let proxy = Proxy::start(mongodb.port());
     let server = start_behind(mongodb, &proxy);
     for n in 0..20 {
-        assert_eq!(server.post(&format!("{{\"_id\":{n},\"a\":\"{}\"}}", "x".repeat(10_000))).status, 201);
+        assert_eq!(
+            server.post(&format!("{{\"_id\":{n},\"a\":\"{}\"}}", "x".repeat(10_000))).status,
+            201
+        );
     }
-    // In the middle of the first queries, and before the later ones; half of them in good order, half without a word.
+    // In the middle of the first queries, and before the later ones; half of them in good order,
+    // half without a word.
     proxy.set_for("find", Fate::DelayAnswer(Duration::from_millis(100)));
     let mut hung_up = Vec::new();
     for n in 0..200 {
         let mut connection = Connection::open(server.address);
-        connection.send(format!("GET /data?limit={} HTTP/1.1\r\nHost: test\r\n\r\n", 1 + n % 8).as_bytes());
+        connection.send(
+            format!("GET /data?limit={} HTTP/1.1\r\nHost: test\r\n\r\n", 1 + n % 8).as_bytes(),
+        );
         if n % 2 == 0 {
             let _ = connection.stream().shutdown(std::net::Shutdown::Both);
         }
@@ -507,7 +541,12 @@ fn clients_that_hang_up_in_the_middle_of_a_read_cost_the_next_request_nothing() 
 }
 
 /// Writes until the server or the test ends it, and returns the `_id`s that were acknowledged.
-fn write(address: SocketAddr, name: &str, acknowledged: &AtomicUsize, is_over: &AtomicBool) -> Vec<String> {
+fn write(
+    address: SocketAddr,
+    name: &str,
+    acknowledged: &AtomicUsize,
+    is_over: &AtomicBool,
+) -> Vec<String> {
     let mut stored = Vec::new();
     let mut connection = Connection::open(address);
     for turn in 0.. {
@@ -540,7 +579,9 @@ fn write(address: SocketAddr, name: &str, acknowledged: &AtomicUsize, is_over: &
 /// Waits until some more writes are acknowledged.
 fn wait_for_writes(acknowledged: &AtomicUsize) {
     let before = acknowledged.load(SeqCst);
-    wait_for("writes to be acknowledged", || (acknowledged.load(SeqCst) > before + 20).then_some(()));
+    wait_for("writes to be acknowledged", || {
+        (acknowledged.load(SeqCst) > before + 20).then_some(())
+    });
 }
 
 #[track_caller]
@@ -592,12 +633,15 @@ fn what_was_acknowledged_outlives_kills_of_the_web_tier_and_the_database_in_turn
     let mut stored = Vec::new();
     for round in 0..10 {
         let server = Server::start_in(directory.clone(), &[("MONGODB_URI", &uri), ("LOG", "off")]);
-        let (address, acknowledged, is_over) = (server.address, AtomicUsize::new(0), AtomicBool::new(false));
+        let (address, acknowledged, is_over) =
+            (server.address, AtomicUsize::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
             let writers: Vec<_> = (0..10)
                 .map(|writer| {
                     let (acknowledged, is_over) = (&acknowledged, &is_over);
-                    scope.spawn(move || write(address, &format!("{round}-{writer}"), acknowledged, is_over))
+                    scope.spawn(move || {
+                        write(address, &format!("{round}-{writer}"), acknowledged, is_over)
+                    })
                 })
                 .collect();
             wait_for_writes(&acknowledged);

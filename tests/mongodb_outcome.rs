@@ -1,5 +1,6 @@
-//! What a client is told of a write that failed: whether it may have been stored. For each error that the driver can give,
-//! from a real server where it can show it, else from one that answers by a script.
+//! What a client is told of a write that failed: whether it may have been stored. For each error
+//! that the driver can give, from a real server where it can show it, else from one that answers by
+//! a script.
 
 mod support;
 
@@ -20,7 +21,9 @@ fn start(uri: &str) -> Server {
 }
 
 /// A server over a database that does nothing but what its script says, without authentication.
-fn start_scripted(script: impl Fn(&str) -> Option<Fate> + Send + 'static) -> Option<(Server, Proxy)> {
+fn start_scripted(
+    script: impl Fn(&str) -> Option<Fate> + Send + 'static,
+) -> Option<(Server, Proxy)> {
     // Somebody has to take the proxy's connections.
     let mongodb = Mongodb::shared_own()?;
     let proxy = Proxy::start(mongodb.port());
@@ -35,7 +38,8 @@ fn start_scripted(script: impl Fn(&str) -> Option<Fate> + Send + 'static) -> Opt
     Some((server, proxy))
 }
 
-/// How the primary of a replica set introduces itself. Unlike a server by itself it has retryable writes.
+/// How the primary of a replica set introduces itself. Unlike a server by itself it has retryable
+/// writes.
 fn primary(address: &str) -> Document {
     doc! {
         "ok": 1,
@@ -141,7 +145,9 @@ fn write_whose_answer_is_lost_may_be_stored() {
         Fate::Answer(doc! { "ok": "yes" }),
         Fate::Answer(doc! { "ok": 1 }),
         Fate::Answer(doc! { "ok": 0 }),
-        Fate::Answer(doc! { "ok": 1, "n": 1, "writeErrors": [{ "index": 7, "code": 121, "errmsg": "not mine" }] }),
+        Fate::Answer(
+            doc! { "ok": 1, "n": 1, "writeErrors": [{ "index": 7, "code": 121, "errmsg": "not mine" }] },
+        ),
     ];
     for (number, fate) in fates.into_iter().enumerate() {
         proxy.set_for("insert", fate);
@@ -153,13 +159,15 @@ fn write_whose_answer_is_lost_may_be_stored() {
     }
 }
 
-/// `ConnectionPoolCleared` in the middle of a command: the monitor gives up on a server that has frozen.
+/// `ConnectionPoolCleared` in the middle of a command: the monitor gives up on a server that has
+/// frozen.
 #[test]
 fn write_that_monitor_interrupts_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     // Soon enough for the request to be told of it.
-    let server = mongodb.start_behind(&proxy, "&heartbeatFrequencyMS=500&connectTimeoutMS=500", &[]);
+    let server =
+        mongodb.start_behind(&proxy, "&heartbeatFrequencyMS=500&connectTimeoutMS=500", &[]);
     assert_eq!(server.post("{\"_id\":0}").status, 201);
     proxy.set(|name| match name {
         "insert" => Fate::LoseAnswer,
@@ -310,8 +318,14 @@ fn unique_index_refuses_whatever_value_clashes() {
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
     let namespace = format!("{}.data", database_of(&server.directory()));
-    for key in ["email: \"index: _id_\"", "email: \" index: _id_ dup key: { : 1 }\"", "email: \"collection: \""] {
-        let message = format!("E11000 duplicate key error collection: {namespace} index: email_1 dup key: {{ {key} }}");
+    for key in [
+        "email: \"index: _id_\"",
+        "email: \" index: _id_ dup key: { : 1 }\"",
+        "email: \"collection: \"",
+    ] {
+        let message = format!(
+            "E11000 duplicate key error collection: {namespace} index: email_1 dup key: {{ {key} }}"
+        );
         let refused = doc! {
             "index": 0, "code": 11000, "errmsg": message, "keyPattern": { "email": 1 }, "keyValue": { "email": key },
         };
@@ -328,7 +342,8 @@ fn unique_index_that_server_does_not_name_is_told_from_id() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
-    let collection = mongodb.client().database(&database_of(&server.directory())).collection::<Document>("data");
+    let collection =
+        mongodb.client().database(&database_of(&server.directory())).collection::<Document>("data");
     let unique = ::mongodb::options::IndexOptions::builder().unique(true).build();
     let index = ::mongodb::IndexModel::builder().keys(doc! { "email": 1 }).options(unique).build();
     collection.create_index(index).run().unwrap();
@@ -361,7 +376,11 @@ fn document_that_meets_itself_is_stored_once() {
     assert_eq!(server.export().lines().count(), 2);
     // The commands on the wire: what was read for it is what a majority holds.
     let find = proxy.commands("find").into_iter().next().unwrap();
-    assert_eq!(find.get_document("readConcern").unwrap().get_str("level").unwrap(), "majority", "{find}");
+    assert_eq!(
+        find.get_document("readConcern").unwrap().get_str("level").unwrap(),
+        "majority",
+        "{find}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Pages and look-ups on MongoDB: what is asked on the wire, and that nothing is left out whatever the replies are like.
-//! What FerretDB cannot store or do, a script answers in its place.
+//! Pages and look-ups on MongoDB: what is asked on the wire, and that nothing is left out whatever
+//! the replies are like. What FerretDB cannot store or do, a script answers in its place.
 
 mod support;
 
@@ -71,7 +71,8 @@ fn a_reply_that_ends_early_ends_nothing() {
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     fill(&server, 20);
-    server.post("[{\"_id\":\"a\"},{\"_id\":\"b\"},{\"_id\":\"c\"},{\"_id\":\"d\"},{\"_id\":\"e\"}]");
+    server
+        .post("[{\"_id\":\"a\"},{\"_id\":\"b\"},{\"_id\":\"c\"},{\"_id\":\"d\"},{\"_id\":\"e\"}]");
     proxy.set_for("find", Fate::Edit(end_after_three));
     let texts = ["a", "b", "c", "d", "e"].map(|text| format!("{text:?}"));
     let all = [numbers(0..20), texts.to_vec()].concat();
@@ -79,7 +80,11 @@ fn a_reply_that_ends_early_ends_nothing() {
     for limit in [1, 2, 3, 4, 7, 25, 100] {
         let pages = |ids: &[String]| ids.chunks(limit).map(<[String]>::to_vec).collect::<Vec<_>>();
         assert_eq!(walk(&server, &format!("/data?limit={limit}")), pages(&all), "limit={limit}");
-        assert_eq!(walk(&server, &format!("/data?limit={limit}&order=desc")), pages(&reversed), "limit={limit}");
+        assert_eq!(
+            walk(&server, &format!("/data?limit={limit}&order=desc")),
+            pages(&reversed),
+            "limit={limit}"
+        );
     }
     let lines: Vec<String> = all.iter().map(|id| format!("{{\"_id\":{id}}}")).collect();
     assert_eq!(server.export().lines().collect::<Vec<_>>(), lines);
@@ -91,7 +96,8 @@ fn numbers_that_compare_unlike_they_sort_page_through_both_ways() {
     let doubles = [f64::NAN, f64::NEG_INFINITY, -0.0, f64::INFINITY].map(Bson::Double);
     let decimals = ["NaN", "-Infinity", "-0", "Infinity"].map(decimal);
     for mixture in 0..16 {
-        let special = |n: usize| if mixture >> n & 1 == 0 { doubles[n].clone() } else { decimals[n].clone() };
+        let special =
+            |n: usize| if mixture >> n & 1 == 0 { doubles[n].clone() } else { decimals[n].clone() };
         let ids = [
             Bson::MinKey,
             Bson::Null,
@@ -113,9 +119,18 @@ fn numbers_that_compare_unlike_they_sort_page_through_both_ways() {
         assert_eq!(all.len(), ids.len());
         let reversed: Vec<String> = all.iter().rev().cloned().collect();
         for limit in [1, 2, 5] {
-            let pages = |ids: &[String]| ids.chunks(limit).map(<[String]>::to_vec).collect::<Vec<_>>();
-            assert_eq!(walk(&server, &format!("/data?limit={limit}")), pages(all), "mixture {mixture}");
-            assert_eq!(walk(&server, &format!("/data?limit={limit}&order=desc")), pages(&reversed), "{mixture}");
+            let pages =
+                |ids: &[String]| ids.chunks(limit).map(<[String]>::to_vec).collect::<Vec<_>>();
+            assert_eq!(
+                walk(&server, &format!("/data?limit={limit}")),
+                pages(all),
+                "mixture {mixture}"
+            );
+            assert_eq!(
+                walk(&server, &format!("/data?limit={limit}&order=desc")),
+                pages(&reversed),
+                "{mixture}"
+            );
         }
     }
 }
@@ -134,7 +149,8 @@ fn look_up(server: &Server, proxy: &Proxy, targets: &[(&str, u16)]) {
             });
         }
     });
-    let together = proxy.commands("find").iter().filter(|find| find.to_string().contains("$in")).count();
+    let together =
+        proxy.commands("find").iter().filter(|find| find.to_string().contains("$in")).count();
     assert!(together > 0, "none of them were asked for together");
 }
 
@@ -161,7 +177,11 @@ fn what_a_collation_finds_equal_is_found_alone_and_among_others() {
     let mut collection = Collection::of_ids(&ids);
     collection.ignores_case = true;
     let Some((server, proxy)) = start_over(collection) else { return };
-    look_up(&server, &proxy, &[("ada", 200), ("Ada", 200), ("bob", 200), ("BOB", 200), ("carl", 404)]);
+    look_up(
+        &server,
+        &proxy,
+        &[("ada", 200), ("Ada", 200), ("bob", 200), ("BOB", 200), ("carl", 404)],
+    );
 }
 
 #[test]
@@ -184,7 +204,8 @@ fn store_as_another(server: &Server, ids: &[Bson]) {
 fn documents_whose_id_no_url_has_room_for_are_all_in_the_pages_and_the_export() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let text = |first: &str, length: usize| Bson::String(format!("{first}{}", "x".repeat(length)));
-    // Longer than the server itself stores, longer than a URL; first, last, by themselves and in a row.
+    // Longer than the server itself stores, longer than a URL; first, last, by themselves and in a
+    // row.
     let ids = [
         text("a", 20_000),
         text("b", 1),
@@ -237,11 +258,15 @@ fn a_document_whose_id_extended_json_has_no_words_for_is_in_the_pages() {
     ];
     let Some((server, _proxy)) = start_over(Collection::of_ids(&ids)) else { return };
     for order in ["asc", "desc"] {
-        assert_eq!(walk(&server, &format!("/data?limit=1&order={order}")).concat().len(), ids.len());
+        assert_eq!(
+            walk(&server, &format!("/data?limit=1&order={order}")).concat().len(),
+            ids.len()
+        );
     }
     // What relaxed Extended JSON only writes shorter is no reason for a page to be longer.
-    let ids: Vec<Bson> =
-        (0..9).map(|n| object(Bson::Document(doc! { "long": n as i64, "decimal": decimal("1.5") }))).collect();
+    let ids: Vec<Bson> = (0..9)
+        .map(|n| object(Bson::Document(doc! { "long": n as i64, "decimal": decimal("1.5") })))
+        .collect();
     let Some((server, _proxy)) = start_over(Collection::of_ids(&ids)) else { return };
     assert!(walk(&server, "/data?limit=1").iter().all(|page| page.len() == 1));
 }

@@ -1,5 +1,5 @@
-//! docs/openapi.yaml and the server, held to each other: each answer that is described is got from a real server and is
-//! as described, and what a real server answers is described.
+//! docs/openapi.yaml and the server, held to each other: each answer that is described is got from
+//! a real server and is as described, and what a real server answers is described.
 
 mod support;
 
@@ -17,7 +17,8 @@ use support::{Answer, Connection, Directory, Mongodb, Server};
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 /// What every answer may have: HTTP's own, not the contract's.
-const STANDARD_HEADERS: [&str; 5] = ["date", "content-type", "content-length", "transfer-encoding", "connection"];
+const STANDARD_HEADERS: [&str; 5] =
+    ["date", "content-type", "content-length", "transfer-encoding", "connection"];
 
 /// The description, and what of it was seen.
 struct Contract {
@@ -35,7 +36,9 @@ impl Contract {
     /// What a `$ref` refers to, or the value itself.
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value.get("$ref").and_then(Value::as_str) {
-            Some(reference) => self.description.pointer(reference.strip_prefix('#').unwrap()).unwrap(),
+            Some(reference) => {
+                self.description.pointer(reference.strip_prefix('#').unwrap()).unwrap()
+            }
             None => value,
         }
     }
@@ -43,8 +46,9 @@ impl Contract {
     /// Each operation, as `("GET", "/data")`.
     fn operations(&self) -> Vec<(String, String)> {
         let paths = self.description["paths"].as_object().unwrap();
-        let methods =
-            paths.iter().flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |key| (key, path)));
+        let methods = paths
+            .iter()
+            .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |key| (key, path)));
         methods
             .filter(|(key, _)| *key != "parameters")
             .map(|(method, path)| (method.to_uppercase(), path.clone()))
@@ -59,7 +63,9 @@ impl Contract {
     fn described(&self) -> BTreeSet<String> {
         let mut described = BTreeSet::new();
         for (method, path) in self.operations() {
-            for (status, response) in self.operation(&method, &path)["responses"].as_object().unwrap() {
+            for (status, response) in
+                self.operation(&method, &path)["responses"].as_object().unwrap()
+            {
                 for content_type in self.resolve(response)["content"].as_object().unwrap().keys() {
                     described.insert(format!("{method} {path} {status} {content_type}"));
                 }
@@ -101,14 +107,22 @@ impl Contract {
                 continue;
             }
             let found = described.iter().find(|(name, _)| name.eq_ignore_ascii_case(header));
-            let (_, description) = found.unwrap_or_else(|| panic!("{name}: the header {header} is not described"));
+            let (_, description) =
+                found.unwrap_or_else(|| panic!("{name}: the header {header} is not described"));
             let schema = &self.resolve(description)["schema"];
-            let value = if schema["type"] == "integer" { value.parse().unwrap() } else { value.as_str().into() };
+            let value = if schema["type"] == "integer" {
+                value.parse().unwrap()
+            } else {
+                value.as_str().into()
+            };
             assert_eq!(self.conforms(schema, &value), Ok(()), "{name}: {header}");
         }
         for (header, description) in described {
             let is_required = self.resolve(description)["required"] == true;
-            assert!(!is_required || answer.header(&header.to_lowercase()).is_some(), "{name}: no {header}");
+            assert!(
+                !is_required || answer.header(&header.to_lowercase()).is_some(),
+                "{name}: no {header}"
+            );
         }
     }
 
@@ -117,8 +131,12 @@ impl Contract {
         for (keyword, rule) in schema.as_object().unwrap() {
             let holds = match keyword.as_str() {
                 "$ref" => self.conforms(self.resolve(schema), value).map(|()| true)?,
-                "allOf" => rule.as_array().unwrap().iter().all(|rule| self.conforms(rule, value).is_ok()),
-                "anyOf" => rule.as_array().unwrap().iter().any(|rule| self.conforms(rule, value).is_ok()),
+                "allOf" => {
+                    rule.as_array().unwrap().iter().all(|rule| self.conforms(rule, value).is_ok())
+                }
+                "anyOf" => {
+                    rule.as_array().unwrap().iter().any(|rule| self.conforms(rule, value).is_ok())
+                }
                 "not" => self.conforms(rule, value).is_err(),
                 "type" => match rule.as_str().unwrap() {
                     "object" => value.is_object(),
@@ -131,15 +149,26 @@ impl Contract {
                 "minimum" => value.as_i64() >= rule.as_i64(),
                 "maximum" => value.as_i64() <= rule.as_i64(),
                 "minLength" => value.as_str().unwrap().len() as u64 >= rule.as_u64().unwrap(),
-                "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap()),
-                "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= rule.as_u64().unwrap()),
-                "pattern" => value.as_str().unwrap().starts_with(rule.as_str().unwrap().strip_prefix('^').unwrap()),
+                "minItems" => value
+                    .as_array()
+                    .is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap()),
+                "maxItems" => value
+                    .as_array()
+                    .is_none_or(|items| items.len() as u64 <= rule.as_u64().unwrap()),
+                "pattern" => value
+                    .as_str()
+                    .unwrap()
+                    .starts_with(rule.as_str().unwrap().strip_prefix('^').unwrap()),
                 "format" => chrono::DateTime::parse_from_rfc3339(value.as_str().unwrap()).is_ok(),
-                "required" => rule.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
+                "required" => rule
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|name| value.get(name.as_str().unwrap()).is_some()),
                 "properties" | "additionalProperties" => self.members_conform(schema, value)?,
-                "items" => {
-                    value.as_array().is_none_or(|items| items.iter().all(|item| self.conforms(rule, item).is_ok()))
-                }
+                "items" => value
+                    .as_array()
+                    .is_none_or(|items| items.iter().all(|item| self.conforms(rule, item).is_ok())),
                 "description" => true,
                 other => panic!("the test does not know the keyword {other}"),
             };
@@ -155,7 +184,9 @@ impl Contract {
             match (schema["properties"].get(name), &schema["additionalProperties"]) {
                 (Some(schema), _) => self.conforms(schema, member)?,
                 (None, Value::Bool(false)) => return Ok(false),
-                (None, Value::Object(_)) => self.conforms(&schema["additionalProperties"], member)?,
+                (None, Value::Object(_)) => {
+                    self.conforms(&schema["additionalProperties"], member)?
+                }
                 (None, _) => {}
             }
         }
@@ -163,7 +194,14 @@ impl Contract {
     }
 
     #[track_caller]
-    fn request(&self, server: &Server, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    fn request(
+        &self,
+        server: &Server,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let answer = server.request(method, target, headers, body.as_bytes());
         self.check(method, path_of(target), &answer);
         answer
@@ -206,7 +244,10 @@ fn answers_of_the_routes(contract: &Contract) {
     }
     contract.read_both(&server, "/?x=1", &[]);
 
-    for body in ["{\"_id\":1,\"name\":\"Ada\"}", "[{\"_id\":2},{\"n\":{\"$numberLong\":\"9007199254740993\"}}]"] {
+    for body in [
+        "{\"_id\":1,\"name\":\"Ada\"}",
+        "[{\"_id\":2},{\"n\":{\"$numberLong\":\"9007199254740993\"}}]",
+    ] {
         assert_eq!(contract.request(&server, "POST", "/data", &[JSON], body).status, 201);
     }
     for (headers, body) in [
@@ -243,7 +284,8 @@ fn answers_with_a_token(contract: &Contract) {
     contract.request(&server, "POST", "/data", &[JSON], "{}");
     for (method, path) in contract.operations() {
         let answer = server.request(&method, &path, &[], b"");
-        let asks_for_none = contract.operation(&method, &path)["security"] == Value::Array(Vec::new());
+        let asks_for_none =
+            contract.operation(&method, &path)["security"] == Value::Array(Vec::new());
         assert_eq!(answer.status == 401, !asks_for_none, "{method} {path}");
     }
 }
@@ -285,7 +327,9 @@ fn answers_to_heads_that_are_refused(contract: &Contract) {
         let path = path.replace("{id}", "1");
         for head in [
             format!("{method} {path}"),
-            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 18446744073709551615\r\n\r\n"),
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 18446744073709551615\r\n\r\n"
+            ),
             format!("{method} {path}?{long}"),
             format!("{method} {path} HTTP/1.1\r\nHost: test\r\nExpect: much\r\n\r\n"),
             format!("{method} {path} HTTP/1.1\r\nHost: test\r\nX: {long}"),
@@ -312,8 +356,13 @@ fn what_is_no_operation_is_refused_as_described() {
     let problem = serde_json::json!({ "$ref": "#/components/schemas/Problem" });
     for path in contract.description["paths"].as_object().unwrap().keys() {
         let answer = server.request("DELETE", path, &[], b"");
-        assert_eq!((answer.status, contract.conforms(&problem, &answer.json())), (405, Ok(())), "{path}");
-        let described = contract.operations().into_iter().filter(|(_, described)| described == path);
+        assert_eq!(
+            (answer.status, contract.conforms(&problem, &answer.json())),
+            (405, Ok(())),
+            "{path}"
+        );
+        let described =
+            contract.operations().into_iter().filter(|(_, described)| described == path);
         let described: BTreeSet<String> = described.map(|(method, _)| method).collect();
         let allowed = answer.header("allow").unwrap().split(", ").map(str::to_owned).collect();
         assert_eq!(described, allowed, "{path}");
@@ -327,7 +376,8 @@ fn parameters_have_the_bounds_and_defaults_that_are_described() {
     let contract = Contract::read();
     let server = Server::start(&[]);
     let parameters = contract.operation("GET", "/data")["parameters"].as_array().unwrap();
-    let names: Vec<&str> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
     let detail = server.get("/data?x=1").problem(400);
     assert!(detail.ends_with(&format!("The parameters are {}.", names.join(", "))), "{detail}");
     let schema = |name: &str| {
@@ -335,7 +385,8 @@ fn parameters_have_the_bounds_and_defaults_that_are_described() {
         contract.resolve(&parameter["schema"])
     };
 
-    let limit = |keyword: &str| usize::try_from(schema("limit")[keyword].as_u64().unwrap()).unwrap();
+    let limit =
+        |keyword: &str| usize::try_from(schema("limit")[keyword].as_u64().unwrap()).unwrap();
     let (minimum, maximum, default) = (limit("minimum"), limit("maximum"), limit("default"));
     let documents: Vec<String> = (0..=maximum).map(|id| format!("{{\"_id\":{id}}}")).collect();
     server.post(&format!("[{}]", documents.join(",")));
@@ -381,7 +432,8 @@ fn bodies_have_the_bounds_that_are_described_and_the_examples_are_taken() {
     for (keyword, beyond) in [("minItems", -1), ("maxItems", 1)] {
         let bound = array[keyword].as_i64().unwrap();
         for (count, is_taken) in [(bound, true), (bound + beyond, false)] {
-            let answer = server.post(&format!("[{}]", vec!["{}"; usize::try_from(count).unwrap()].join(",")));
+            let answer = server
+                .post(&format!("[{}]", vec!["{}"; usize::try_from(count).unwrap()].join(",")));
             assert_eq!(answer.status == 201, is_taken, "{count}: {}", answer.status);
         }
     }
@@ -392,7 +444,8 @@ fn bodies_have_the_bounds_that_are_described_and_the_examples_are_taken() {
     assert_eq!(server.import(lines).status, 201);
     let id = &contract.description["paths"]["/data/{id}"]["parameters"][0];
     for example in id["examples"].as_object().unwrap().values() {
-        let encoded: String = example["value"].as_str().unwrap().bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded: String =
+            example["value"].as_str().unwrap().bytes().map(|byte| format!("%{byte:02X}")).collect();
         server.get(&format!("/data/{encoded}")).problem(404);
     }
 }
@@ -402,10 +455,16 @@ fn the_examples_of_answers_are_as_described() {
     let contract = Contract::read();
     let mut count = 0;
     for (method, path) in contract.operations() {
-        for response in contract.operation(&method, &path)["responses"].as_object().unwrap().values() {
+        for response in
+            contract.operation(&method, &path)["responses"].as_object().unwrap().values()
+        {
             for content in contract.resolve(response)["content"].as_object().unwrap().values() {
                 if let Some(example) = content.get("example") {
-                    assert_eq!(contract.conforms(&content["schema"], example), Ok(()), "{method} {path}");
+                    assert_eq!(
+                        contract.conforms(&content["schema"], example),
+                        Ok(()),
+                        "{method} {path}"
+                    );
                     count += 1;
                 }
             }

@@ -13,12 +13,17 @@ use support::{Connection, Server, run, two_tier, wait_for};
 fn probes_say_alive_and_ready() {
     let server = Server::start(&[]);
     let mut connection = Connection::open(server.ops_address);
-    for (target, body) in [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/readyz?verbose", "ready\n")] {
+    for (target, body) in
+        [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/readyz?verbose", "ready\n")]
+    {
         let answer = connection.request("GET", target, &[], b"");
         assert_eq!((answer.status, answer.text().as_str()), (200, body));
         assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
         let answer = connection.request("HEAD", target, &[], b"");
-        assert_eq!((answer.status, answer.header("content-length")), (200, Some(body.len().to_string().as_str())));
+        assert_eq!(
+            (answer.status, answer.header("content-length")),
+            (200, Some(body.len().to_string().as_str()))
+        );
     }
 }
 
@@ -43,7 +48,9 @@ fn the_operations_port_has_nothing_else() {
 fn a_server_that_drains_is_alive_but_not_ready() {
     let server = Server::start(&[("SHUTDOWN_DELAY", "30s")]);
     server.signal("TERM");
-    let answer = wait_for("/readyz to fail", || Some(server.ops("/readyz")).filter(|answer| answer.status != 200));
+    let answer = wait_for("/readyz to fail", || {
+        Some(server.ops("/readyz")).filter(|answer| answer.status != 200)
+    });
     assert_eq!((answer.status, answer.text().as_str()), (503, "the server is shutting down\n"));
     assert_eq!(server.ops("/healthz").status, 200);
     assert_eq!(server.ops("/metrics").status, 200);
@@ -62,7 +69,9 @@ fn probes_are_answered_while_every_connection_of_the_application_is_taken() {
     for holder in &mut holders {
         holder.send(b"GET / HTTP/1.1\r\nHost:");
     }
-    wait_for("the connections", || (sample(&metrics(&server), "two_tier_connections") == 2.0).then_some(()));
+    wait_for("the connections", || {
+        (sample(&metrics(&server), "two_tier_connections") == 2.0).then_some(())
+    });
     let mut waiting = Connection::open(server.address);
     waiting.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
 
@@ -84,7 +93,10 @@ fn probes_are_answered_while_every_connection_of_the_application_is_taken() {
 /// Runs `two-tier healthcheck` against the server.
 fn healthcheck(server: &Server, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = two_tier();
-    command.arg("healthcheck").env("OPS_PORT", server.ops_address.port().to_string()).envs(settings.iter().copied());
+    command
+        .arg("healthcheck")
+        .env("OPS_PORT", server.ops_address.port().to_string())
+        .envs(settings.iter().copied());
     let output = run(command);
     assert!(output.stdout.is_empty());
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -158,19 +170,25 @@ fn requests_are_counted_by_route_method_and_status() {
         ("other", "other", 400, 1.0),
     ];
     let name = |(route, method, status, _): (&str, &str, u16, f64)| {
-        format!("two_tier_http_requests_total{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}")
+        format!(
+            "two_tier_http_requests_total{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}"
+        )
     };
     // An answer is counted once it is sent, so a client can be faster.
     let metrics = wait_for("all requests to be counted", || {
         let metrics = metrics(&server);
         expected.iter().all(|case| metrics.get(&name(*case)) == Some(&case.3)).then_some(metrics)
     });
-    let counts = metrics.iter().filter(|(name, _)| name.starts_with("two_tier_http_requests_total"));
+    let counts =
+        metrics.iter().filter(|(name, _)| name.starts_with("two_tier_http_requests_total"));
     assert_eq!(counts.map(|(_, count)| count).sum::<f64>(), 12.0);
     for (route, count) in [("/", 3.0), ("/data", 5.0), ("/data/{id}", 2.0), ("other", 2.0)] {
         let duration = "two_tier_http_request_duration_seconds";
         assert_eq!(sample(&metrics, &format!("{duration}_count{{route=\"{route}\"}}")), count);
-        assert_eq!(sample(&metrics, &format!("{duration}_bucket{{le=\"+Inf\",route=\"{route}\"}}")), count);
+        assert_eq!(
+            sample(&metrics, &format!("{duration}_bucket{{le=\"+Inf\",route=\"{route}\"}}")),
+            count
+        );
         assert!(sample(&metrics, &format!("{duration}_sum{{route=\"{route}\"}}")) > 0.0);
     }
 }
@@ -206,7 +224,8 @@ fn connections_and_requests_in_flight_go_up_and_down() {
     let mut idle = Connection::open(server.address);
     assert_eq!(idle.request("GET", "/", &[], b"").status, 200);
     wait_for("a connection and no request", || (gauges() == (1.0, 0.0)).then_some(()));
-    // A request is one from the end of its head on; tiny_http waits for short bodies too, up to 1,024 bytes.
+    // A request is one from the end of its head on; tiny_http waits for short bodies too, up to
+    // 1,024 bytes.
     let mut busy = Connection::open(server.address);
     busy.send(b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 2000\r\n\r\n{");
     wait_for("two connections and a request", || (gauges() == (2.0, 1.0)).then_some(()));
@@ -222,7 +241,10 @@ fn the_process_and_its_build_are_described() {
     let server = Server::start(&[]);
     let metrics = metrics(&server);
     let build = concat!("two_tier_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"");
-    assert!(metrics.iter().any(|(name, value)| name.starts_with(build) && *value == 1.0), "{metrics:#?}");
+    assert!(
+        metrics.iter().any(|(name, value)| name.starts_with(build) && *value == 1.0),
+        "{metrics:#?}"
+    );
     let resident = sample(&metrics, "process_resident_memory_bytes");
     assert!((0.5..2.0).contains(&(resident / 1024.0 / server.resident_kib() as f64)), "{resident}");
     let started = sample(&metrics, "process_start_time_seconds");
@@ -266,8 +288,10 @@ fn a_line_of_the_log_says_what_a_request_was_and_what_became_of_it() {
     let (time, rest) = line.split_once(' ').unwrap();
     chrono::DateTime::parse_from_rfc3339(time).unwrap();
     assert!(time.ends_with('Z'), "{time}");
-    let expected = format!("info request method=GET path=/data/1 status=400 bytes={} us=", answer.body.len());
-    let microseconds = rest.strip_prefix(&expected).and_then(|rest| rest.strip_suffix(" id=request-7"));
+    let expected =
+        format!("info request method=GET path=/data/1 status=400 bytes={} us=", answer.body.len());
+    let microseconds =
+        rest.strip_prefix(&expected).and_then(|rest| rest.strip_suffix(" id=request-7"));
     microseconds.unwrap_or_else(|| panic!("{line}")).parse::<u64>().unwrap();
 }
 
@@ -277,15 +301,22 @@ fn log_json_is_an_object_a_line() {
     let got = server.request("GET", "/", &[("X-Request-Id", "first")], b"");
     // The line comes behind the answer, and the next request may be on another thread.
     server.wait_for_line("\"first\"");
-    server.request("BREW", "/data/%22%0a?secret=1", &[("X-Request-Id", "quote\"back\\slash{}")], b"");
+    server.request(
+        "BREW",
+        "/data/%22%0a?secret=1",
+        &[("X-Request-Id", "quote\"back\\slash{}")],
+        b"",
+    );
     server.wait_for_line("BREW");
     let mut connection = Connection::open(server.address);
     connection.send(b"nonsense\r\n\r\n");
     connection.read_answer().unwrap().problem(400);
     server.wait_for_line("\"method\":\"\"");
     let log = server.log();
-    let lines: Vec<serde_json::Value> =
-        log.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect();
+    let lines: Vec<serde_json::Value> = log
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect();
     for line in &lines {
         chrono::DateTime::parse_from_rfc3339(line["time"].as_str().unwrap()).unwrap();
         assert_eq!(line["level"], "info");
@@ -353,11 +384,15 @@ fn the_id_of_a_request_is_taken_or_made_and_always_answered() {
         answer.header("x-request-id").unwrap().to_owned()
     };
     let longest = "x".repeat(128);
-    for plain in ["7", "a-b_c.d:e/f", "550e8400-e29b-41d4-a716-446655440000", "\"quoted\"\\", &longest] {
+    for plain in
+        ["7", "a-b_c.d:e/f", "550e8400-e29b-41d4-a716-446655440000", "\"quoted\"\\", &longest]
+    {
         assert_eq!(id_for(plain), plain);
     }
-    let made: Vec<String> =
-        ["", "two words", "tab\there", "ümlaut", &format!("{longest}x")].iter().map(|given| id_for(given)).collect();
+    let made: Vec<String> = ["", "two words", "tab\there", "ümlaut", &format!("{longest}x")]
+        .iter()
+        .map(|given| id_for(given))
+        .collect();
     let without = server.get("/").header("x-request-id").unwrap().to_owned();
     let all: BTreeSet<&String> = made.iter().chain([&without]).collect();
     assert_eq!(all.len(), made.len() + 1, "{all:?}");
@@ -380,14 +415,21 @@ fn what_is_secret_is_never_in_the_log() {
         let server = Server::start(&[("LOG", log), ("API_TOKEN", "open-sesame")]);
         let json = ("Content-Type", "application/json");
         let document = b"{\"_id\":1,\"name\":\"forty-thieves\"}";
-        for authorization in ["Bearer open-sesame", "Bearer open-sesam", "Basic open-sesame", "open-sesame"] {
+        for authorization in
+            ["Bearer open-sesame", "Bearer open-sesam", "Basic open-sesame", "open-sesame"]
+        {
             let given = ("Authorization", authorization);
             server.request("GET", "/data?token=open-sesame", &[given], b"");
             server.request("POST", "/data", &[json, given], document);
             server.request("POST", "/data", &[json, given], &document[..document.len() - 1]);
             server.request("GET", "/data", &[given, ("Cookie", "open-sesame")], b"");
         }
-        server.request("GET", "/nothing", &[("Authorization", "Bearer open-sesame"), ("X-Request-Id", "last")], b"");
+        server.request(
+            "GET",
+            "/nothing",
+            &[("Authorization", "Bearer open-sesame"), ("X-Request-Id", "last")],
+            b"",
+        );
         server.wait_for_line("last");
         server.signal("TERM");
         server.wait_for_line("shutting down");

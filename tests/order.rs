@@ -1,5 +1,6 @@
-//! The order of documents is MongoDB's order of their `_id`s, and so is what makes two of them the same. The comparison
-//! here is written from MongoDB's documentation and knows nothing of how a store does it.
+//! The order of documents is MongoDB's order of their `_id`s, and so is what makes two of them the
+//! same. The comparison here is written from MongoDB's documentation and knows nothing of how a
+//! store does it.
 
 mod support;
 
@@ -74,18 +75,28 @@ impl Id {
             Id::Int(number) => number.to_string(),
             Id::Long(number) => format!("{{\"$numberLong\":\"{number}\"}}"),
             Id::Double(number) if number.is_nan() => r#"{"$numberDouble":"NaN"}"#.into(),
-            Id::Double(number) if *number == f64::INFINITY => r#"{"$numberDouble":"Infinity"}"#.into(),
-            Id::Double(number) if *number == f64::NEG_INFINITY => r#"{"$numberDouble":"-Infinity"}"#.into(),
+            Id::Double(number) if *number == f64::INFINITY => {
+                r#"{"$numberDouble":"Infinity"}"#.into()
+            }
+            Id::Double(number) if *number == f64::NEG_INFINITY => {
+                r#"{"$numberDouble":"-Infinity"}"#.into()
+            }
             Id::Double(number) => format!("{{\"$numberDouble\":\"{number:e}\"}}"),
             Id::Text { text, is_symbol: false } => quoted(text),
             Id::Text { text, is_symbol: true } => format!("{{\"$symbol\":{}}}", quoted(text)),
             Id::Object(fields) => {
-                let fields = fields.iter().map(|(key, value)| format!("{}:{}", quoted(key), value.json()));
+                let fields =
+                    fields.iter().map(|(key, value)| format!("{}:{}", quoted(key), value.json()));
                 format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
             }
-            Id::Array(values) => format!("[{}]", values.iter().map(Id::json).collect::<Vec<_>>().join(",")),
+            Id::Array(values) => {
+                format!("[{}]", values.iter().map(Id::json).collect::<Vec<_>>().join(","))
+            }
             Id::Binary { subtype, bytes } => {
-                format!("{{\"$binary\":{{\"base64\":\"{}\",\"subType\":\"{subtype:02x}\"}}}}", base64(bytes))
+                format!(
+                    "{{\"$binary\":{{\"base64\":\"{}\",\"subType\":\"{subtype:02x}\"}}}}",
+                    base64(bytes)
+                )
             }
             Id::Oid(bytes) => {
                 let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -93,7 +104,9 @@ impl Id {
             }
             Id::Bool(boolean) => boolean.to_string(),
             Id::Date(millis) => format!("{{\"$date\":{{\"$numberLong\":\"{millis}\"}}}}"),
-            Id::Timestamp(time, increment) => format!("{{\"$timestamp\":{{\"t\":{time},\"i\":{increment}}}}}"),
+            Id::Timestamp(time, increment) => {
+                format!("{{\"$timestamp\":{{\"t\":{time},\"i\":{increment}}}}}")
+            }
             Id::Code(code) => format!("{{\"$code\":{}}}", quoted(code)),
             Id::MaxKey => r#"{"$maxKey":1}"#.into(),
         }
@@ -120,27 +133,37 @@ impl Id {
 
     fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
-            (Id::Text { text: one, .. }, Id::Text { text: other, .. }) | (Id::Code(one), Id::Code(other)) => {
-                one.as_bytes().cmp(other.as_bytes())
+            (Id::Text { text: one, .. }, Id::Text { text: other, .. })
+            | (Id::Code(one), Id::Code(other)) => one.as_bytes().cmp(other.as_bytes()),
+            (Id::Object(one), Id::Object(other)) => {
+                compare_each(one, other, |(one_key, one), (other_key, other)| {
+                    // A field's type counts before its name, and that before its value.
+                    let types = one.rank().cmp(&other.rank());
+                    types
+                        .then_with(|| one_key.as_bytes().cmp(other_key.as_bytes()))
+                        .then_with(|| one.compare(other))
+                })
             }
-            (Id::Object(one), Id::Object(other)) => compare_each(one, other, |(one_key, one), (other_key, other)| {
-                // A field's type counts before its name, and that before its value.
-                let types = one.rank().cmp(&other.rank());
-                types.then_with(|| one_key.as_bytes().cmp(other_key.as_bytes())).then_with(|| one.compare(other))
-            }),
             (Id::Array(one), Id::Array(other)) => compare_each(one, other, Id::compare),
-            (Id::Binary { subtype, bytes }, Id::Binary { subtype: other_subtype, bytes: other }) => {
+            (
+                Id::Binary { subtype, bytes },
+                Id::Binary { subtype: other_subtype, bytes: other },
+            ) => {
                 let lengths = bytes.len().cmp(&other.len());
                 lengths.then(subtype.cmp(other_subtype)).then_with(|| bytes.cmp(other))
             }
             (Id::Oid(one), Id::Oid(other)) => one.cmp(other),
             (Id::Bool(one), Id::Bool(other)) => one.cmp(other),
             (Id::Date(one), Id::Date(other)) => one.cmp(other),
-            (Id::Timestamp(one, one_i), Id::Timestamp(other, other_i)) => (one, one_i).cmp(&(other, other_i)),
-            _ => self.rank().cmp(&other.rank()).then_with(|| match (self.number(), other.number()) {
-                (Some(one), Some(other)) => one.compare(&other),
-                _ => Ordering::Equal,
-            }),
+            (Id::Timestamp(one, one_i), Id::Timestamp(other, other_i)) => {
+                (one, one_i).cmp(&(other, other_i))
+            }
+            _ => {
+                self.rank().cmp(&other.rank()).then_with(|| match (self.number(), other.number()) {
+                    (Some(one), Some(other)) => one.compare(&other),
+                    _ => Ordering::Equal,
+                })
+            }
         }
     }
 
@@ -156,7 +179,11 @@ impl Id {
 
 /// In the order of the first pair that differs; the beginning of another one comes before it.
 fn compare_each<T>(one: &[T], other: &[T], compare: impl Fn(&T, &T) -> Ordering) -> Ordering {
-    let first = one.iter().zip(other).map(|(one, other)| compare(one, other)).find(|ordering| ordering.is_ne());
+    let first = one
+        .iter()
+        .zip(other)
+        .map(|(one, other)| compare(one, other))
+        .find(|ordering| ordering.is_ne());
     first.unwrap_or(one.len().cmp(&other.len()))
 }
 
@@ -171,7 +198,9 @@ impl Number {
         use Number::{Double, Integer};
         match (self, other) {
             (Integer(one), Integer(other)) => one.cmp(other),
-            (Double(one), Double(other)) => one.partial_cmp(other).unwrap_or_else(|| other.is_nan().cmp(&one.is_nan())),
+            (Double(one), Double(other)) => {
+                one.partial_cmp(other).unwrap_or_else(|| other.is_nan().cmp(&one.is_nan()))
+            }
             (Double(_), Integer(_)) => other.compare(self).reverse(),
             (Integer(_), Double(double)) if double.is_nan() => Ordering::Greater,
             // No integer is beyond these, and all that is between them fits into an i128.
@@ -194,10 +223,11 @@ fn percent_encoded(text: &str) -> String {
 
 fn number() -> impl Strategy<Value = Id> {
     // Near the powers of two the types of numbers are easily mistaken for each other.
-    let near_a_power = (0..63_u32, -2..3_i64, any::<bool>()).prop_map(|(power, offset, negative)| {
-        let number = (1_i64 << power).wrapping_add(offset);
-        if negative { number.wrapping_neg() } else { number }
-    });
+    let near_a_power =
+        (0..63_u32, -2..3_i64, any::<bool>()).prop_map(|(power, offset, negative)| {
+            let number = (1_i64 << power).wrapping_add(offset);
+            if negative { number.wrapping_neg() } else { number }
+        });
     let limits = proptest::sample::select(vec![i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX]);
     let integer = prop_oneof![-3..4_i64, near_a_power, limits, any::<i64>()];
     let special = proptest::sample::select(vec![
@@ -228,7 +258,8 @@ fn number() -> impl Strategy<Value = Id> {
 
 /// Few letters, so that many ids are equal, or the beginning of others.
 fn text() -> impl Strategy<Value = String> {
-    let letter = proptest::sample::select(vec!['a', 'b', '\0', '\u{1}', 'é', '\u{ffff}', '😀', '"', '/']);
+    let letter =
+        proptest::sample::select(vec!['a', 'b', '\0', '\u{1}', 'é', '\u{ffff}', '😀', '"', '/']);
     prop_oneof![4 => vec(letter, 0..4).prop_map(String::from_iter), 1 => any::<String>().prop_map(|text| {
         text.chars().take(30).collect()
     })]
@@ -270,8 +301,9 @@ fn object(value: impl Strategy<Value = Id>) -> impl Strategy<Value = Id> {
 }
 
 fn id() -> impl Strategy<Value = Id> {
-    let nested = scalar()
-        .prop_recursive(2, 8, 3, |inner| prop_oneof![object(inner.clone()), vec(inner, 0..3).prop_map(Id::Array)]);
+    let nested = scalar().prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![object(inner.clone()), vec(inner, 0..3).prop_map(Id::Array)]
+    });
     prop_oneof![4 => scalar(), 1 => object(nested)]
 }
 
@@ -317,22 +349,40 @@ fn ids_of_every_type_are_in_the_order_of_their_types(store: Store) {
     for (one, other) in ids.iter().zip(&ids[1..]) {
         assert_eq!(one.compare(other), Ordering::Less, "{one:?} {other:?}");
     }
-    let documents: Vec<String> =
-        ids.iter().enumerate().rev().map(|(n, id)| format!("{{\"_id\":{},\"n\":{n}}}", id.json())).collect();
+    let documents: Vec<String> = ids
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(n, id)| format!("{{\"_id\":{},\"n\":{n}}}", id.json()))
+        .collect();
     assert_eq!(server.post(&format!("[{}]", documents.join(","))).status, 201);
     let documents = server.get("/data").json();
-    let seen: Vec<u64> = documents.as_array().unwrap().iter().map(|document| document["n"].as_u64().unwrap()).collect();
+    let seen: Vec<u64> = documents
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|document| document["n"].as_u64().unwrap())
+        .collect();
     assert_eq!(seen, (0..ids.len() as u64).collect::<Vec<_>>());
 }
 
-/// Stores documents with these ids and checks what is refused, how it is ordered, and what comes after `after`.
+/// Stores documents with these ids and checks what is refused, how it is ordered, and what comes
+/// after `after`.
 fn check_order(store: Store, ids: &[Id], after: &[Id], limit: usize) -> Result<(), TestCaseError> {
     let server = store.start(&[("LOG", "off")]);
     let mut connection = Connection::open(server.address);
-    let documents: Vec<String> =
-        ids.iter().enumerate().map(|(n, id)| format!("{{\"_id\":{},\"n\":{n}}}", id.json())).collect();
+    let documents: Vec<String> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| format!("{{\"_id\":{},\"n\":{n}}}", id.json()))
+        .collect();
     let body = format!("[{}]", documents.join(","));
-    let posted = connection.request("POST", "/data", &[("Content-Type", "application/json")], body.as_bytes());
+    let posted = connection.request(
+        "POST",
+        "/data",
+        &[("Content-Type", "application/json")],
+        body.as_bytes(),
+    );
 
     let mut expected: Vec<usize> = Vec::new();
     let mut refused: Vec<u64> = Vec::new();
@@ -345,7 +395,10 @@ fn check_order(store: Store, ids: &[Id], after: &[Id], limit: usize) -> Result<(
     let answer = posted.json();
     prop_assert_eq!(posted.status, if refused.is_empty() { 201 } else { 409 }, "{}", answer);
     let errors = answer["errors"].as_array().into_iter().flatten();
-    prop_assert_eq!(errors.map(|error| error["index"].as_u64().unwrap()).collect::<Vec<_>>(), refused);
+    prop_assert_eq!(
+        errors.map(|error| error["index"].as_u64().unwrap()).collect::<Vec<_>>(),
+        refused
+    );
     expected.sort_by(|&one, &other| ids[one].compare(&ids[other]));
 
     let mut walk = |mut target: String| {
@@ -354,7 +407,13 @@ fn check_order(store: Store, ids: &[Id], after: &[Id], limit: usize) -> Result<(
             let answer = connection.request("GET", &target, &[], b"");
             assert_eq!(answer.status, 200, "{target}: {}", answer.text());
             let documents = answer.json();
-            seen.extend(documents.as_array().unwrap().iter().map(|document| document["n"].as_u64().unwrap() as usize));
+            seen.extend(
+                documents
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|document| document["n"].as_u64().unwrap() as usize),
+            );
             assert!(seen.len() <= ids.len(), "the links do not come to an end: {target}");
             match answer.next_link() {
                 Some(next) => target = next,
@@ -382,7 +441,8 @@ fn random_ids_are_in_order_both_ways_and_equal_ones_are_refused(store: Store) {
     if store.lacks("the order of all types") {
         return;
     }
-    let config = Config { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let config =
+        Config { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     TestRunner::new(config)
         .run(&(vec(id(), 1..150), vec(id(), 10), 1..20_usize), |(ids, after, limit)| {
             check_order(store, &ids, &after, limit)
@@ -394,8 +454,11 @@ fn numbers_are_compared_as_numbers_whatever_their_types(store: Store) {
     if store.lacks("the order of all types") {
         return;
     }
-    let config = Config { cases: 12, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let config =
+        Config { cases: 12, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     TestRunner::new(config)
-        .run(&(vec(number(), 1..200), vec(number(), 10)), |(ids, after)| check_order(store, &ids, &after, 50))
+        .run(&(vec(number(), 1..200), vec(number(), 10)), |(ids, after)| {
+            check_order(store, &ids, &after, 50)
+        })
         .unwrap();
 }

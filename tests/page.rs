@@ -1,4 +1,5 @@
-//! The page that a browser gets at `/`, as bytes. What it does in a browser is tested by tests/browser.sh.
+//! The page that a browser gets at `/`, as bytes. What it does in a browser is tested by
+//! tests/browser.sh.
 
 mod support;
 
@@ -8,7 +9,8 @@ use ring::digest::{SHA256, digest};
 use support::{Answer, Connection, Server, base64};
 
 /// What Firefox sends.
-const BROWSER: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+const BROWSER: (&str, &str) =
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
 
 fn page(server: &Server) -> Answer {
     let page = server.request("GET", "/", &[BROWSER], b"");
@@ -55,7 +57,9 @@ fn the_page_loads_nothing_and_runs_only_what_is_in_it() {
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
     assert_eq!(page.header("vary"), Some("Accept"));
-    for (tag, count) in [("<script", 1), ("<style", 1), ("<link", 1), ("src=", 0), ("@import", 0), ("url(", 0)] {
+    for (tag, count) in
+        [("<script", 1), ("<style", 1), ("<link", 1), ("src=", 0), ("@import", 0), ("url(", 0)]
+    {
         assert_eq!(text.matches(tag).count(), count, "{tag}");
     }
 }
@@ -67,7 +71,8 @@ fn head_says_what_get_would() {
     let mut connection = Connection::open(server.address);
     let head = connection.request("HEAD", "/", &[BROWSER], b"");
     let comparable = |answer: &Answer| {
-        let headers = answer.headers.iter().filter(|(name, _)| name != "date" && name != "x-request-id");
+        let headers =
+            answer.headers.iter().filter(|(name, _)| name != "date" && name != "x-request-id");
         (answer.status, headers.cloned().collect::<Vec<_>>())
     };
     assert_eq!(comparable(&head), comparable(&get));

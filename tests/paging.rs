@@ -1,5 +1,5 @@
-//! Pages of documents: following `Link` visits every document once, and what `Location` and `after` name is the document
-//! that was meant, whatever its `_id`. The order itself is order.rs's subject.
+//! Pages of documents: following `Link` visits every document once, and what `Location` and `after`
+//! name is the document that was meant, whatever its `_id`. The order itself is order.rs's subject.
 
 mod support;
 
@@ -55,14 +55,16 @@ fn held_ids(store: Store) -> Vec<&'static str> {
 
 /// Stores a document with each of the ids, the last one first; `n` counts them from 0.
 fn fill(server: &Server, ids: &[&str]) {
-    let documents = ids.iter().enumerate().rev().map(|(n, id)| format!("{{\"_id\":{id},\"n\":{n}}}"));
+    let documents =
+        ids.iter().enumerate().rev().map(|(n, id)| format!("{{\"_id\":{id},\"n\":{n}}}"));
     let posted = server.post(&format!("[{}]", documents.collect::<Vec<_>>().join(",")));
     assert_eq!(posted.status, 201, "{}", posted.text());
 }
 
 /// What `n` is in each document of each page, from `target` along the links.
 fn walk(server: &Server, target: &str) -> Vec<Vec<u64>> {
-    let numbers = |page: &Vec<Value>| page.iter().map(|document| document["n"].as_u64().unwrap()).collect();
+    let numbers =
+        |page: &Vec<Value>| page.iter().map(|document| document["n"].as_u64().unwrap()).collect();
     server.pages(target, 5000).iter().map(numbers).collect()
 }
 
@@ -106,14 +108,20 @@ fn a_page_ends_at_4_mib(store: Store) {
     let server = store.start(&[("MAX_BODY", "6MiB")]);
     let padding = "x".repeat(1_000_000);
     for n in 0..6 {
-        assert_eq!(server.post(&format!("{{\"_id\":{n},\"n\":{n},\"padding\":\"{padding}\"}}")).status, 201);
+        assert_eq!(
+            server.post(&format!("{{\"_id\":{n},\"n\":{n},\"padding\":\"{padding}\"}}")).status,
+            201
+        );
     }
     assert_eq!(walk(&server, "/data"), [vec![0, 1, 2, 3], vec![4, 5]]);
     assert_eq!(walk(&server, "/data?order=desc"), [vec![5, 4, 3, 2], vec![1, 0]]);
 
     // One that is longer than a page is a page of its own.
     let padding = "x".repeat(5_000_000);
-    assert_eq!(server.post(&format!("{{\"_id\":2.5,\"n\":25,\"padding\":\"{padding}\"}}")).status, 201);
+    assert_eq!(
+        server.post(&format!("{{\"_id\":2.5,\"n\":25,\"padding\":\"{padding}\"}}")).status,
+        201
+    );
     assert_eq!(walk(&server, "/data?after=1.5"), [vec![2], vec![25], vec![3, 4, 5]]);
     assert_eq!(walk(&server, "/data?after=2"), [vec![25], vec![3, 4, 5]]);
 }
@@ -121,7 +129,8 @@ fn a_page_ends_at_4_mib(store: Store) {
 fn documents_that_come_in_while_a_client_pages_disturb_nothing(store: Store) {
     let server = store.start(&[]);
     let even: Vec<String> = (0..50).map(|n| (n * 2).to_string()).collect();
-    let documents: Vec<String> = even.iter().map(|id| format!("{{\"_id\":{id},\"n\":{id}}}")).collect();
+    let documents: Vec<String> =
+        even.iter().map(|id| format!("{{\"_id\":{id},\"n\":{id}}}")).collect();
     assert_eq!(server.post(&format!("[{}]", documents.join(","))).status, 201);
 
     let mut seen = Vec::new();
@@ -130,7 +139,9 @@ fn documents_that_come_in_while_a_client_pages_disturb_nothing(store: Store) {
     while let Some(target) = next {
         let answer = server.get(&target);
         let documents = answer.json();
-        seen.extend(documents.as_array().unwrap().iter().map(|document| document["n"].as_u64().unwrap()));
+        seen.extend(
+            documents.as_array().unwrap().iter().map(|document| document["n"].as_u64().unwrap()),
+        );
         next = answer.next_link();
         for n in odd.by_ref().take(10) {
             assert_eq!(server.post(&format!("{{\"_id\":{n},\"n\":{n}}}")).status, 201);
@@ -165,7 +176,8 @@ fn after_takes_an_id_that_no_document_has(store: Store) {
             answer.json()[0]["n"].as_u64()
         };
         let ascending = held.iter().position(|&n| n >= ascending).map(|n| n as u64);
-        let descending = descending.and_then(|last| held.iter().rposition(|&n| n <= last)).map(|n| n as u64);
+        let descending =
+            descending.and_then(|last| held.iter().rposition(|&n| n <= last)).map(|n| n as u64);
         assert_eq!((first("asc"), first("desc")), (ascending, descending), "{after}");
     }
 }
@@ -174,7 +186,12 @@ fn after_takes_an_id_that_no_document_has(store: Store) {
 #[track_caller]
 fn assert_location_is_its_document(connection: &mut Connection, id: &str) {
     let document = format!("{{\"_id\":{id}}}");
-    let posted = connection.request("POST", "/data", &[("Content-Type", "application/json")], document.as_bytes());
+    let posted = connection.request(
+        "POST",
+        "/data",
+        &[("Content-Type", "application/json")],
+        document.as_bytes(),
+    );
     assert_eq!(posted.status, 201, "{document}: {}", posted.text());
     let location = posted.header("location").unwrap();
     assert!(location.bytes().all(|byte| byte.is_ascii_graphic()), "{location}");
@@ -182,10 +199,20 @@ fn assert_location_is_its_document(connection: &mut Connection, id: &str) {
     assert_eq!(got.status, 200, "{document} at {location}: {}", got.text());
     // The answer to POST names the id as GET writes it.
     let written = posted.text();
-    let written = written.trim_end().strip_prefix("{\"inserted\":1,\"ids\":[").unwrap().strip_suffix("]}").unwrap();
+    let written = written
+        .trim_end()
+        .strip_prefix("{\"inserted\":1,\"ids\":[")
+        .unwrap()
+        .strip_suffix("]}")
+        .unwrap();
     assert_eq!(got.text(), format!("{{\"_id\":{written}}}\n"), "{location}");
     // A second one is refused, so the location is no other document's.
-    let again = connection.request("POST", "/data", &[("Content-Type", "application/json")], document.as_bytes());
+    let again = connection.request(
+        "POST",
+        "/data",
+        &[("Content-Type", "application/json")],
+        document.as_bytes(),
+    );
     assert_eq!(again.status, 409, "{document}: {}", again.text());
 }
 
@@ -215,7 +242,8 @@ fn the_location_of_an_id_of_every_type_is_its_document(store: Store) {
     }
 }
 
-/// Strings that look like something else: to a URL, to a path, to Extended JSON, to a shell, to a person.
+/// Strings that look like something else: to a URL, to a path, to Extended JSON, to a shell, to a
+/// person.
 const HOSTILE: [&str; 77] = [
     "",
     " ",
@@ -321,7 +349,10 @@ fn the_location_of_any_string_is_its_document(store: Store) {
         .run(&(any::<String>(), 0..u64::MAX), |(text, unlike_others)| {
             let text = format!("{text}{unlike_others:x}");
             let mut connection = Connection::open(server.address);
-            assert_location_is_its_document(&mut connection, &serde_json::to_string(&text).unwrap());
+            assert_location_is_its_document(
+                &mut connection,
+                &serde_json::to_string(&text).unwrap(),
+            );
             Ok(())
         })
         .unwrap();
@@ -332,9 +363,13 @@ fn the_location_of_an_id_that_is_long_in_json_is_its_document(store: Store) {
     let mut connection = Connection::open(server.address);
     // 1,019 control characters are 6 bytes each in JSON, and 8 in a URL.
     assert_location_is_its_document(&mut connection, &format!("\"{}\"", "\\u0001".repeat(1019)));
-    // A URL has room for some values that are short in BSON, but not for all: then the document is refused.
-    for value in [r#"{"$undefined":true}"#, r#"{"$minKey":1}"#, r#"{"$regularExpression":{"pattern":"","options":""}}"#]
-    {
+    // A URL has room for some values that are short in BSON, but not for all: then the document is
+    // refused.
+    for value in [
+        r#"{"$undefined":true}"#,
+        r#"{"$minKey":1}"#,
+        r#"{"$regularExpression":{"pattern":"","options":""}}"#,
+    ] {
         for count in [50, 100, 126, 170, 200] {
             let fields: Vec<String> = (1..=count)
                 .filter(|n| *n != u32::from(b'$'))
@@ -344,7 +379,10 @@ fn the_location_of_an_id_that_is_long_in_json_is_its_document(store: Store) {
             let document = format!("{{\"_id\":{id}}}");
             if server.post(&document).status == 201 {
                 let fields = fields.iter().rev().cloned().collect::<Vec<_>>();
-                assert_location_is_its_document(&mut connection, &format!("{{{}}}", fields.join(",")));
+                assert_location_is_its_document(
+                    &mut connection,
+                    &format!("{{{}}}", fields.join(",")),
+                );
             }
         }
     }
@@ -352,10 +390,16 @@ fn the_location_of_an_id_that_is_long_in_json_is_its_document(store: Store) {
 
 /// The shortest keys there are, written as long as possible.
 fn escaped_key(n: u32) -> String {
-    char::from_u32(n).unwrap().to_string().encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+    char::from_u32(n)
+        .unwrap()
+        .to_string()
+        .encode_utf16()
+        .map(|unit| format!("\\u{unit:04x}"))
+        .collect()
 }
 
-/// What a client stores never makes a page longer or shorter for others: an `_id` that is taken fits into a URL.
+/// What a client stores never makes a page longer or shorter for others: an `_id` that is taken
+/// fits into a URL.
 fn an_id_that_is_taken_ends_a_page(store: Store) {
     if store.lacks("undefined") {
         return;
@@ -363,7 +407,8 @@ fn an_id_that_is_taken_ends_a_page(store: Store) {
     let server = store.start(&[]);
     // No values are longer in a URL for their bytes of BSON.
     let object = |n: u32, count: u32| {
-        let fields: Vec<String> = (0..count).map(|key| format!("\"\\\"{key:x}\":{{\"$undefined\":true}}")).collect();
+        let fields: Vec<String> =
+            (0..count).map(|key| format!("\"\\\"{key:x}\":{{\"$undefined\":true}}")).collect();
         format!("{{\"n\":{n},{}}}", fields.join(","))
     };
     let mut taken = 0;

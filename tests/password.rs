@@ -157,7 +157,9 @@ fn connections_that_exist_go_on_until_new_password_is_there() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let tier = Tier::start(mongodb, "hush1");
     tier.assert_works();
-    wait_for("connections for every kind of call", || (tier.proxy.commands("saslContinue").len() >= 8).then_some(()));
+    wait_for("connections for every kind of call", || {
+        (tier.proxy.commands("saslContinue").len() >= 8).then_some(())
+    });
     tier.assert_works();
     let logins = tier.logins();
     tier.change_user("hush2");

@@ -1,5 +1,6 @@
-//! A server is ready once it has reached its database, and stays so when that fails: every server would be taken out at
-//! once, and with them what needs no database, and the answers that say what is wrong.
+//! A server is ready once it has reached its database, and stays so when that fails: every server
+//! would be taken out at once, and with them what needs no database, and the answers that say what
+//! is wrong.
 
 mod support;
 
@@ -62,7 +63,8 @@ fn outage_of_the_database_shows_everywhere_but_in_readiness() {
     for silent in [false, true] {
         let directory = Arc::new(Directory::new());
         let uri = mongodb.uri(&database_of(&directory));
-        let server = Server::start_in(directory, &[("MONGODB_URI", &uri), ("SHUTDOWN_DELAY", "30s")]);
+        let server =
+            Server::start_in(directory, &[("MONGODB_URI", &uri), ("SHUTDOWN_DELAY", "30s")]);
         wait_for("/readyz", || (server.ops("/readyz").status == 200).then_some(()));
         wait_for("two_tier_database_up", || is_up(&server).then_some(()));
         if silent {
@@ -80,7 +82,11 @@ fn outage_of_the_database_shows_everywhere_but_in_readiness() {
             let readiness = server.ops("/readyz");
             assert_eq!(readiness.status, 200, "{}", readiness.text());
             assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-            assert!(readiness.text().starts_with("ready, but without the database: "), "{}", readiness.text());
+            assert!(
+                readiness.text().starts_with("ready, but without the database: "),
+                "{}",
+                readiness.text()
+            );
             assert_eq!(server.get("/").status, 200);
             thread::sleep(Duration::from_millis(100));
         }

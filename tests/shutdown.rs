@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: whoever was let in gets an answer, whoever comes later is refused, and then the process ends.
+//! SIGTERM and SIGINT: whoever was let in gets an answer, whoever comes later is refused, and then
+//! the process ends.
 
 mod support;
 
@@ -90,7 +91,9 @@ fn a_request_that_never_ends_is_given_up_after_shutdown_timeout() {
     let mut server = Server::start(&[("SHUTDOWN_TIMEOUT", "1s")]);
     let mut endless = Connection::open(server.address);
     let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n";
-    endless.send(format!("{head}Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n").as_bytes());
+    endless.send(
+        format!("{head}Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n").as_bytes(),
+    );
     assert_eq!(endless.read_answer().unwrap().status, 100);
     let mut stream = endless.stream().try_clone().unwrap();
     let dribbling = thread::spawn(move || while stream.write_all(b"3\r\n{}\n\r\n").is_ok() {});
@@ -115,17 +118,22 @@ fn silent_database_does_not_hold_up_the_end() {
     });
 }
 
-/// Stops a server whose calls to the database are stuck, and measures how long that takes. Times are in seconds.
+/// Stops a server whose calls to the database are stuck, and measures how long that takes. Times
+/// are in seconds.
 fn expect_end_in_time(mongodb: &Mongodb, delay: u64, timeout: u64) {
     let proxy = Proxy::start(mongodb.port());
     let directory = Arc::new(Directory::new());
     let uri = mongodb.uri_through(&proxy, &database_of(&directory));
     let [shutdown_delay, shutdown_timeout] = [delay, timeout].map(|seconds| format!("{seconds}s"));
-    let settings = [("SHUTDOWN_DELAY", shutdown_delay.as_str()), ("SHUTDOWN_TIMEOUT", &shutdown_timeout)];
-    let mut server = Server::start_in(directory, &[&[("MONGODB_URI", uri.as_str())], &settings[..]].concat());
+    let settings =
+        [("SHUTDOWN_DELAY", shutdown_delay.as_str()), ("SHUTDOWN_TIMEOUT", &shutdown_timeout)];
+    let mut server =
+        Server::start_in(directory, &[&[("MONGODB_URI", uri.as_str())], &settings[..]].concat());
     assert_eq!(server.post("{\"_id\":1}").status, 201);
     // The driver's monitor is answered, and so breaks nothing off.
-    proxy.set(|name| if matches!(name, "find" | "insert" | "ping") { Fate::Lose } else { Fate::Pass });
+    proxy.set(
+        |name| if matches!(name, "find" | "insert" | "ping") { Fate::Lose } else { Fate::Pass },
+    );
     // Each kind of call, several of each, the later ones while the first are stuck.
     let mut stuck = Vec::new();
     for _ in 0..3 {
@@ -185,7 +193,9 @@ fn clients_who_do_not_stop_coming_do_not_keep_it_running() {
                 // Each connects, asks and waits for the end, and comes again until it is refused.
                 while let Ok(mut stream) = TcpStream::connect(address) {
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+                    stream
+                        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                        .unwrap();
                     let mut answer = String::new();
                     stream.read_to_string(&mut answer).unwrap();
                     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
@@ -210,7 +220,9 @@ fn no_request_that_was_let_in_goes_unanswered_under_load(store: Store) {
                 scope.spawn(move || {
                     let mut kept = None;
                     for turn in 0.. {
-                        let Some(mut connection) = kept.take().or_else(|| Connection::try_open(address).ok()) else {
+                        let Some(mut connection) =
+                            kept.take().or_else(|| Connection::try_open(address).ok())
+                        else {
                             return;
                         };
                         let id = format!("{client}-{turn}");

@@ -1,8 +1,9 @@
-//! A whole connection, without sockets: the input's bytes go into the state machine of ../../src/server/connection.rs, with
-//! the client and the service of its tests. What comes out must be answers, strictly: one to each request that the strict
-//! reader in support/http.rs understands, in their order, one error at most to what it does not, and nothing else. They
-//! must be the same if all bytes come at once. It comes to its end in a bounded number of turns, holds little, and every
-//! request is told of once (tests/session.rs).
+//! A whole connection, without sockets: the input's bytes go into the state machine of
+//! ../../src/server/connection.rs, with the client and the service of its tests. What comes out
+//! must be answers, strictly: one to each request that the strict reader in support/http.rs
+//! understands, in their order, one error at most to what it does not, and nothing else. They must
+//! be the same if all bytes come at once. It comes to its end in a bounded number of turns, holds
+//! little, and every request is told of once (tests/session.rs).
 //!
 //! A byte FF in the input is not sent: what follows it arrives on its own.
 #![no_main]
@@ -67,15 +68,22 @@ fuzz_target!(|data: &[u8]| {
     if data.len() > MAX_INPUT {
         return;
     }
-    let pieces: Vec<&[u8]> = data.split(|&byte| byte == PAUSE).filter(|piece| !piece.is_empty()).collect();
+    let pieces: Vec<&[u8]> =
+        data.split(|&byte| byte == PAUSE).filter(|piece| !piece.is_empty()).collect();
     let sent = pieces.concat();
     let (received, whole) = server::answers(&[&sent], &[], &[]);
     check(&sent, &received);
     // How the client takes its answers, and what happens for nothing, is as good as chance.
-    let takes: Vec<u8> = data.iter().rev().take(200).map(|byte| if byte % 3 == 0 { 0 } else { *byte }).collect();
+    let takes: Vec<u8> =
+        data.iter().rev().take(200).map(|byte| if byte % 3 == 0 { 0 } else { *byte }).collect();
     let noise: Vec<u8> = data.iter().map(|byte| byte % 4).collect();
     let (_, cut) = server::answers(&pieces, &takes, &noise);
-    assert!(cut == whole, "{:?}\n{:?}", String::from_utf8_lossy(&cut), String::from_utf8_lossy(&whole));
+    assert!(
+        cut == whole,
+        "{:?}\n{:?}",
+        String::from_utf8_lossy(&cut),
+        String::from_utf8_lossy(&whole)
+    );
 });
 
 fn check(sent: &[u8], mut answers: &[u8]) {
@@ -85,8 +93,16 @@ fn check(sent: &[u8], mut answers: &[u8]) {
             Incoming::Nothing => break,
             Incoming::Understood(request, behind) => {
                 let (answer, others) = strict::answer(answers, request.is_head)
-                    .or_else(|error| if request.body_is_whole { Err(error) } else { strict::answer(answers, false) })
-                    .unwrap_or_else(|error| panic!("{error}: {request:?} {:?}", String::from_utf8_lossy(answers)));
+                    .or_else(|error| {
+                        if request.body_is_whole {
+                            Err(error)
+                        } else {
+                            strict::answer(answers, false)
+                        }
+                    })
+                    .unwrap_or_else(|error| {
+                        panic!("{error}: {request:?} {:?}", String::from_utf8_lossy(answers))
+                    });
                 check_answer(&request, &answer);
                 answers = others;
                 rest = behind;
@@ -96,7 +112,8 @@ fn check(sent: &[u8], mut answers: &[u8]) {
             }
             Incoming::Broken => {
                 let head = rest.strip_prefix(b"\r\n").unwrap_or(rest);
-                let (answer, others) = strict::answer(answers, head.starts_with(b"HEAD ")).expect("an error");
+                let (answer, others) =
+                    strict::answer(answers, head.starts_with(b"HEAD ")).expect("an error");
                 assert!((400..=505).contains(&answer.status) && answer.closes, "{answer:?}");
                 answers = others;
                 break;
@@ -121,18 +138,26 @@ fn check_answer(request: &Request, answer: &strict::Answer) {
     assert!(answer.id.is_some() || !request.body_is_whole, "{request:?} {answer:?}");
     assert!(answer.interims <= usize::from(request.expects_continue), "{request:?} {answer:?}");
     let must_close = !request.keep_alive || !request.body_is_whole;
-    let may_close = must_close || request.is_chunked || request.expects_continue || request.is_http10;
+    let may_close =
+        must_close || request.is_chunked || request.expects_continue || request.is_http10;
     assert!(may_close || !answer.closes, "{request:?} {answer:?}");
 }
 
-/// Of what the strict reader leaves open, each head may have an answer, and so may what is behind the last one.
+/// Of what the strict reader leaves open, each head may have an answer, and so may what is behind
+/// the last one.
 fn check_count(sent: &[u8], answers: &[u8]) {
     let most = sent.windows(4).filter(|window| *window == b"\r\n\r\n").count() + 1;
-    assert!(are_answers(answers, most), "not answers, or too many: {:?}", String::from_utf8_lossy(answers));
+    assert!(
+        are_answers(answers, most),
+        "not answers, or too many: {:?}",
+        String::from_utf8_lossy(answers)
+    );
 }
 
 /// Whether these are at most so many answers, each to a GET or to a HEAD.
 fn are_answers(answers: &[u8], most: usize) -> bool {
-    let is_one = |to_head| strict::answer(answers, to_head).is_ok_and(|(_, others)| are_answers(others, most - 1));
+    let is_one = |to_head| {
+        strict::answer(answers, to_head).is_ok_and(|(_, others)| are_answers(others, most - 1))
+    };
     answers.is_empty() || (most > 0 && (is_one(false) || is_one(true)))
 }

@@ -1,6 +1,6 @@
-//! The same bytes as JSON and as BSON. What is read is written and read again, and must be the same document; what the
-//! `bson` crate holds to be valid BSON must be written. Nothing panics, and nothing costs more memory than a multiple
-//! of the input.
+//! The same bytes as JSON and as BSON. What is read is written and read again, and must be the same
+//! document; what the `bson` crate holds to be valid BSON must be written. Nothing panics, and
+//! nothing costs more memory than a multiple of the input.
 #![no_main]
 
 #[allow(dead_code)]
@@ -26,13 +26,16 @@ use two_tier::json::{self, Documents, Format};
 use two_tier::object_id;
 use two_tier::percent;
 
-/// The most heap for a byte of JSON that is read: an array of the shortest documents comes nearest, with 37.
+/// The most heap for a byte of JSON that is read: an array of the shortest documents comes nearest,
+/// with 37.
 const READ_FACTOR: usize = 40;
-/// The most heap for a byte of BSON that is written: an array of `undefined` comes nearest, with 18.
+/// The most heap for a byte of BSON that is written: an array of `undefined` comes nearest, with
+/// 18.
 const WRITE_FACTOR: usize = 24;
 /// Independent of the input: the first reservation for a document, an error's text.
 const CONSTANT: usize = 4096;
-/// The longest BSON whose `_id` is short enough whatever it is: each byte becomes 21 of a URL at most.
+/// The longest BSON whose `_id` is short enough whatever it is: each byte becomes 21 of a URL at
+/// most.
 const MAX_SHORT: usize = DocumentId::MAX_BYTES_IN_URL / 24;
 const MAX_DEPTH: usize = 100;
 
@@ -48,7 +51,8 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn read_write_read(json: &[u8]) {
-    let documents = match bounded(json.len(), READ_FACTOR, CONSTANT, || json::parse_documents(json)) {
+    let documents = match bounded(json.len(), READ_FACTOR, CONSTANT, || json::parse_documents(json))
+    {
         Ok(Documents::One(document)) => vec![document],
         Ok(Documents::Many(documents)) => documents,
         Err(_) => Vec::new(),
@@ -77,8 +81,9 @@ fn read_write_read_id(text: &str) {
         document.append(bson::raw::cstr!("_id"), id.as_raw());
         document
     };
-    let expected =
-        Rules { is_foreign: false, format: Format::Relaxed }.document(&wrapped(&id), 1).expect("it was read");
+    let expected = Rules { is_foreign: false, format: Format::Relaxed }
+        .document(&wrapped(&id), 1)
+        .expect("it was read");
     assert_eq!(wrapped(&again), expected, "{written}");
 }
 
@@ -91,7 +96,8 @@ fn write_read(bytes: &[u8]) {
         return;
     };
     let document = read(&json);
-    let Some(expected) = (Rules { is_foreign: true, format: Format::Relaxed }).document(raw, 1) else {
+    let Some(expected) = (Rules { is_foreign: true, format: Format::Relaxed }).document(raw, 1)
+    else {
         return;
     };
     let id = raw.get("_id").ok().flatten();
@@ -108,15 +114,20 @@ fn write_read(bytes: &[u8]) {
         Err(error) => {
             let id: RawBson = id.unwrap_or_else(|| panic!("{error}")).into();
             let is_long = bytes.len() > MAX_SHORT;
-            assert!(is_long || DocumentId::new(id).is_err(), "{error}: {}", String::from_utf8_lossy(&json));
+            assert!(
+                is_long || DocumentId::new(id).is_err(),
+                "{error}: {}",
+                String::from_utf8_lossy(&json)
+            );
         }
     }
 }
 
 fn write(raw: &RawDocument, format: Format) -> Option<Vec<u8>> {
     let mut json = Vec::new();
-    let written =
-        bounded(raw.as_bytes().len(), WRITE_FACTOR, CONSTANT, || json::write_document(raw, format, &mut json));
+    let written = bounded(raw.as_bytes().len(), WRITE_FACTOR, CONSTANT, || {
+        json::write_document(raw, format, &mut json)
+    });
     assert!(!json.contains(&b'\n'), "a document is one line of NDJSON");
     if written.is_err() {
         assert_eq!(json, b"");
@@ -137,7 +148,8 @@ struct Rules {
 }
 
 impl Rules {
-    /// None if it has keys that no JSON can bring back: those of a BSON type, and the same one twice.
+    /// None if it has keys that no JSON can bring back: those of a BSON type, and the same one
+    /// twice.
     fn document(&self, raw: &RawDocument, depth: usize) -> Option<RawDocumentBuf> {
         if depth > MAX_DEPTH {
             return None;
@@ -179,13 +191,18 @@ impl Rules {
             RawBsonRef::JavaScriptCodeWithScope(code) => {
                 // The object around it counts as a level too.
                 let scope = self.document(code.scope, depth + 2)?;
-                RawBson::JavaScriptCodeWithScope(bson::RawJavaScriptCodeWithScope { code: code.code.into(), scope })
+                RawBson::JavaScriptCodeWithScope(bson::RawJavaScriptCodeWithScope {
+                    code: code.code.into(),
+                    scope,
+                })
             }
             // The one thing that relaxed Extended JSON does not keep.
             RawBsonRef::Int64(long) if self.format == Format::Relaxed => {
                 i32::try_from(long).map_or(RawBson::Int64(long), RawBson::Int32)
             }
-            RawBsonRef::Double(double) if self.is_foreign && double.is_nan() => RawBson::Double(f64::NAN),
+            RawBsonRef::Double(double) if self.is_foreign && double.is_nan() => {
+                RawBson::Double(f64::NAN)
+            }
             RawBsonRef::Decimal128(decimal) if self.is_foreign => {
                 RawBson::Decimal128(decimal.to_string().parse::<Decimal128>().ok()?)
             }

@@ -1,6 +1,7 @@
-//! Two values as `_id`s: the order of their keys is MongoDB's order of the values, written here a second time from its
-//! documentation (<https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>), and equal values have
-//! equal keys. Keys are never decoded, so there is no way back to try.
+//! Two values as `_id`s: the order of their keys is MongoDB's order of the values, written here a
+//! second time from its documentation
+//! (<https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>), and equal values
+//! have equal keys. Keys are never decoded, so there is no way back to try.
 #![no_main]
 
 #[allow(dead_code)]
@@ -104,21 +105,26 @@ fn compare(left: &Value, right: &Value) -> Ordering {
 
 fn compare_content(left: &Value, right: &Value) -> Ordering {
     match (left, right) {
-        (Text(l) | Symbol(l), Text(r) | Symbol(r)) | (Code(l), Code(r)) => l.as_bytes().cmp(r.as_bytes()),
+        (Text(l) | Symbol(l), Text(r) | Symbol(r)) | (Code(l), Code(r)) => {
+            l.as_bytes().cmp(r.as_bytes())
+        }
         (Object(l), Object(r)) => compare_fields(l, r),
         (Array(l), Array(r)) => {
-            let first_difference = l.iter().zip(r).map(|(l, r)| compare(l, r)).find(|order| order.is_ne());
+            let first_difference =
+                l.iter().zip(r).map(|(l, r)| compare(l, r)).find(|order| order.is_ne());
             first_difference.unwrap_or(l.len().cmp(&r.len()))
         }
-        (Binary(l_subtype, l), Binary(r_subtype, r)) => {
-            binary_length(*l_subtype, l).cmp(&binary_length(*r_subtype, r)).then((l_subtype, l).cmp(&(r_subtype, r)))
-        }
+        (Binary(l_subtype, l), Binary(r_subtype, r)) => binary_length(*l_subtype, l)
+            .cmp(&binary_length(*r_subtype, r))
+            .then((l_subtype, l).cmp(&(r_subtype, r))),
         (ObjectId(l), ObjectId(r)) => l.cmp(r),
         (Boolean(l), Boolean(r)) => l.cmp(r),
         (Date(l), Date(r)) => l.cmp(r),
         (Timestamp(l_time, l), Timestamp(r_time, r)) => (l_time, l).cmp(&(r_time, r)),
         (Regex(l, l_options), Regex(r, r_options)) => (l, l_options).cmp(&(r, r_options)),
-        (DbPointer(l, l_id), DbPointer(r, r_id)) => l.len().cmp(&r.len()).then_with(|| (l, l_id).cmp(&(r, r_id))),
+        (DbPointer(l, l_id), DbPointer(r, r_id)) => {
+            l.len().cmp(&r.len()).then_with(|| (l, l_id).cmp(&(r, r_id)))
+        }
         (CodeWithScope(l, l_scope), CodeWithScope(r, r_scope)) => {
             l.as_bytes().cmp(r.as_bytes()).then_with(|| compare_fields(l_scope, r_scope))
         }

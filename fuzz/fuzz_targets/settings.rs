@@ -1,8 +1,9 @@
-//! Settings: each line of the input, NAME=VALUE, is one; NAME_FILE is the content of that file. What cannot be used is
-//! one line that names a setting, what is used means what was written, and no secret is in either.
+//! Settings: each line of the input, NAME=VALUE, is one; NAME_FILE is the content of that file.
+//! What cannot be used is one line that names a setting, what is used means what was written, and
+//! no secret is in either.
 //!
-//! Left out, since they would reach beyond the process: a HOST that would be looked up in DNS, and the opening of
-//! DATA_FILE. A MONGODB_URI is only read; nothing connects.
+//! Left out, since they would reach beyond the process: a HOST that would be looked up in DNS, and
+//! the opening of DATA_FILE. A MONGODB_URI is only read; nothing connects.
 #![no_main]
 
 #[allow(dead_code)]
@@ -35,7 +36,11 @@ static NAMES: LazyLock<Vec<String>> = LazyLock::new(names);
 fn names() -> Vec<String> {
     let table = config::table();
     let mut names = Vec::new();
-    for name in table.lines().filter_map(|line| line.split_whitespace().next()).chain(["MONOGODB_URI[_FILE]"]) {
+    for name in table
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .chain(["MONOGODB_URI[_FILE]"])
+    {
         match name.strip_suffix("[_FILE]") {
             Some(name) => names.extend([name.to_owned(), format!("{name}_FILE")]),
             None => names.push(name.to_owned()),
@@ -97,12 +102,17 @@ fn set(settings: &BTreeMap<&str, &[u8]>) {
 
 /// As main.rs does, up to the printed line, but for the opening of a data file.
 fn read() -> Result<Config, String> {
-    let line = |error: config::SettingError| format!("two-tier: {}", log::Escaped(&error.to_string()));
+    let line =
+        |error: config::SettingError| format!("two-tier: {}", log::Escaped(&error.to_string()));
     let config = Config::from_environment().map_err(line)?;
     if let StoreConfig::Mongo { uri, .. } = &config.store {
         let is_secret = has_secret_password(uri.expose().as_bytes());
         let db = db::Db::open(&config, &Arc::new(metrics::Metrics::new())).map_err(line)?;
-        assert!(!is_secret || config_tells(&config) || !db.place().contains(SECRET), "{}", db.place());
+        assert!(
+            !is_secret || config_tells(&config) || !db.place().contains(SECRET),
+            "{}",
+            db.place()
+        );
     }
     Ok(config)
 }
@@ -122,7 +132,8 @@ fn has_secret_password(uri: &[u8]) -> bool {
         return false;
     };
     user_information.split_once(':').is_some_and(|(user, password)| {
-        password.contains(SECRET) && ![scheme, user, servers].iter().any(|part| part.contains(SECRET))
+        password.contains(SECRET)
+            && ![scheme, user, servers].iter().any(|part| part.contains(SECRET))
     })
 }
 
@@ -132,7 +143,9 @@ fn check_error(settings: &BTreeMap<&str, &[u8]>, line: &str) {
     assert!(NAMES.iter().any(|known| known == name), "{line:?} names no setting");
     assert!(!problem.is_empty() && !line.contains(char::is_control), "{line:?} is not one line");
     let is_secret = settings.iter().any(|(name, value)| match *name {
-        "API_TOKEN" | "API_TOKEN_FILE" => value.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()),
+        "API_TOKEN" | "API_TOKEN_FILE" => {
+            value.windows(SECRET.len()).any(|part| part == SECRET.as_bytes())
+        }
         name if name.contains("GODB_URI") => has_secret_password(value),
         _ => false,
     });
@@ -142,7 +155,9 @@ fn check_error(settings: &BTreeMap<&str, &[u8]>, line: &str) {
 /// Whether a setting that is no secret has the same text.
 fn is_told(settings: &BTreeMap<&str, &[u8]>) -> bool {
     settings.iter().any(|(name, value)| {
-        !name.contains("GODB_URI") && !name.contains("TOKEN") && String::from_utf8_lossy(value).contains(SECRET)
+        !name.contains("GODB_URI")
+            && !name.contains("TOKEN")
+            && String::from_utf8_lossy(value).contains(SECRET)
     })
 }
 
@@ -165,15 +180,22 @@ fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
         ("SHUTDOWN_TIMEOUT", config.shutdown_timeout),
     ] {
         if let Some(text) = text(name) {
-            let milliseconds = quantity(text, &[("ms", 1), ("min", 60_000), ("s", 1000), ("", 1000)]);
+            let milliseconds =
+                quantity(text, &[("ms", 1), ("min", 60_000), ("s", 1000), ("", 1000)]);
             assert_eq!(Duration::from_millis(milliseconds), duration, "{name}={text:?}");
         }
     }
     if let Some(text) = text("MAX_BODY") {
-        assert_eq!(quantity(text, &[("KiB", 1024), ("MiB", 1024 * 1024), ("", 1)]), config.max_body as u64);
+        assert_eq!(
+            quantity(text, &[("KiB", 1024), ("MiB", 1024 * 1024), ("", 1)]),
+            config.max_body as u64
+        );
     }
     if let Some(text) = text("MAX_CONNECTIONS") {
-        assert_eq!(text.trim_start_matches('+').trim_start_matches('0'), config.connections.to_string());
+        assert_eq!(
+            text.trim_start_matches('+').trim_start_matches('0'),
+            config.connections.to_string()
+        );
     }
     if let Some(text) = text("LOG_RATE") {
         assert_eq!(

@@ -24,7 +24,8 @@ impl<A: Send + 'static> Waiting<A> {
     }
 
     pub(super) fn wait(self, deadline: Instant) -> A {
-        let mut answer = self.answer.wait_while_until(self.answer.lock(), deadline, |answer| answer.is_none());
+        let mut answer =
+            self.answer.wait_while_until(self.answer.lock(), deadline, |answer| answer.is_none());
         if answer.is_none() {
             drop(answer);
             self.pending.give_up();

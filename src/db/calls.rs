@@ -30,11 +30,14 @@ pub(super) struct Grouping {
 /// One call in flight is usually best: more make the groups smaller.
 pub(super) const ON: Grouping =
     Grouping { shares_calls: true, threads: Threads { usual: 1, slow: 4, most: MAX_THREADS } };
-pub(super) const OFF: Grouping =
-    Grouping { shares_calls: false, threads: Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS } };
+pub(super) const OFF: Grouping = Grouping {
+    shares_calls: false,
+    threads: Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS },
+};
 
 pub(super) type Inserts = Queue<Batches<Vec<Document>, Answers>>;
-pub(super) type Pages = Queue<Questions<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>>;
+pub(super) type Pages =
+    Queue<Questions<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>>;
 pub(super) type Lookups = Queue<Questions<(DocumentId, Format), Lookup>>;
 pub(super) type Pings = Queue<Questions<(), Result<(), StoreError>>>;
 
@@ -60,7 +63,10 @@ impl Context<'_> {
             match metrics.counted(Call::Insert, insert::insert(&*store, documents)) {
                 Ok(answers) => {
                     let mut answers = answers.into_iter();
-                    lengths.iter().map(|&length| Ok(answers.by_ref().take(length).collect())).collect()
+                    lengths
+                        .iter()
+                        .map(|&length| Ok(answers.by_ref().take(length).collect()))
+                        .collect()
                 }
                 Err(error) => vec![Err(error); lengths.len()],
             }
@@ -70,7 +76,8 @@ impl Context<'_> {
     }
 
     pub(super) fn pages(&self) -> Pages {
-        let (store, metrics, memory) = (self.store.clone(), self.metrics.clone(), self.memory.clone());
+        let (store, metrics, memory) =
+            (self.store.clone(), self.metrics.clone(), self.memory.clone());
         let run = move |requests: Vec<(PageQuery, Layout, Format)>, readers| {
             metrics.query_called(readers);
             let page = |(query, layout, format): &(PageQuery, Layout, Format)| {
@@ -85,11 +92,18 @@ impl Context<'_> {
             requests.iter().map(page).collect()
         };
         // Each query is a call of its own: what they share is its answer.
-        Queue::new("page", self.grouping.threads, self.supervisor, Questions::new(1, self.grouping.shares_calls), run)
+        Queue::new(
+            "page",
+            self.grouping.threads,
+            self.supervisor,
+            Questions::new(1, self.grouping.shares_calls),
+            run,
+        )
     }
 
     pub(super) fn lookups(&self) -> Lookups {
-        let (store, metrics, memory) = (self.store.clone(), self.metrics.clone(), self.memory.clone());
+        let (store, metrics, memory) =
+            (self.store.clone(), self.metrics.clone(), self.memory.clone());
         let run = move |requests: Vec<(DocumentId, Format)>, _| {
             let (ids, formats): (Vec<DocumentId>, Vec<Format>) = requests.into_iter().unzip();
             match metrics.counted(Call::Lookup, store.get(&ids)) {
@@ -109,14 +123,16 @@ impl Context<'_> {
 
     pub(super) fn pings(&self) -> Pings {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        // Pings are one question: those that come while one is in flight share the next. One that is stuck does not hold
-        // up the others, as with reads; the driver breaks it off if the whole server is silent.
+        // Pings are one question: those that come while one is in flight share the next. One that
+        // is stuck does not hold up the others, as with reads; the driver breaks it off if the
+        // whole server is silent.
         let run = move |_: Vec<()>, _| vec![metrics.counted(Call::Ping, store.ping())];
         Queue::new("ping", ON.threads, self.supervisor, Questions::new(1, true), run)
     }
 }
 
-/// A document counts for its bytes, and at least for so many that `MAX_INSERT` of them are `MAX_INSERT_BYTES`.
+/// A document counts for its bytes, and at least for so many that `MAX_INSERT` of them are
+/// `MAX_INSERT_BYTES`.
 impl Weigh for Document {
     fn weight(&self) -> usize {
         self.raw().as_bytes().len().max(MAX_INSERT_BYTES / MAX_INSERT)

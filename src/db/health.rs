@@ -1,4 +1,5 @@
-//! Says in the log when the database begins to fail and when it works again: once a change, not once a request.
+//! Says in the log when the database begins to fail and when it works again: once a change, not
+//! once a request.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
-//! Whether a client can give an `_id` back in a URL. What others have stored can be too long for that, and there are
-//! values that Extended JSON has no words for, such as an object that looks like one of its types.
+//! Whether a client can give an `_id` back in a URL. What others have stored can be too long for
+//! that, and there are values that Extended JSON has no words for, such as an object that looks
+//! like one of its types.
 
 use bson::{RawBsonRef, RawDocument};
 
@@ -12,20 +13,28 @@ pub(super) fn fits(id: &DocumentId) -> bool {
         && json::parse_id(&text).is_ok_and(|read| is_same(read.as_raw(), id.as_raw()))
 }
 
-/// Whether `read` is `stored` but for what relaxed Extended JSON does not keep, and what means nothing to the database: an
-/// int64 that fits into an int32, and the payload of a NaN.
+/// Whether `read` is `stored` but for what relaxed Extended JSON does not keep, and what means
+/// nothing to the database: an int64 that fits into an int32, and the payload of a NaN.
 fn is_same(read: RawBsonRef<'_>, stored: RawBsonRef<'_>) -> bool {
     match (read, stored) {
         (RawBsonRef::Int32(read), RawBsonRef::Int64(stored)) => i64::from(read) == stored,
-        (RawBsonRef::Double(read), RawBsonRef::Double(stored)) => read == stored || (read.is_nan() && stored.is_nan()),
-        (RawBsonRef::Document(read), RawBsonRef::Document(stored)) => have_same_fields(read, stored),
+        (RawBsonRef::Double(read), RawBsonRef::Double(stored)) => {
+            read == stored || (read.is_nan() && stored.is_nan())
+        }
+        (RawBsonRef::Document(read), RawBsonRef::Document(stored)) => {
+            have_same_fields(read, stored)
+        }
         (RawBsonRef::Array(read), RawBsonRef::Array(stored)) => {
-            let fields = (RawDocument::from_bytes(read.as_bytes()), RawDocument::from_bytes(stored.as_bytes()));
+            let fields = (
+                RawDocument::from_bytes(read.as_bytes()),
+                RawDocument::from_bytes(stored.as_bytes()),
+            );
             matches!(fields, (Ok(read), Ok(stored)) if have_same_fields(read, stored))
         }
-        (RawBsonRef::JavaScriptCodeWithScope(read), RawBsonRef::JavaScriptCodeWithScope(stored)) => {
-            read.code == stored.code && have_same_fields(read.scope, stored.scope)
-        }
+        (
+            RawBsonRef::JavaScriptCodeWithScope(read),
+            RawBsonRef::JavaScriptCodeWithScope(stored),
+        ) => read.code == stored.code && have_same_fields(read.scope, stored.scope),
         (read, stored) => read == stored,
     }
 }
@@ -35,7 +44,8 @@ fn have_same_fields(read: &RawDocument, stored: &RawDocument) -> bool {
     loop {
         match (read.next(), stored.next()) {
             (None, None) => return true,
-            (Some(Ok((key, read))), Some(Ok((stored_key, stored)))) if key == stored_key && is_same(read, stored) => {}
+            (Some(Ok((key, read))), Some(Ok((stored_key, stored))))
+                if key == stored_key && is_same(read, stored) => {}
             _ => return false,
         }
     }

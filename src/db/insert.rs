@@ -1,10 +1,12 @@
-//! Stores documents. One whose generated `_id` another document has gets a new one: the client never chose it.
+//! Stores documents. One whose generated `_id` another document has gets a new one: the client
+//! never chose it.
 
 use super::{Answers, Refusal, Store, StoreError, Stored};
 use crate::document::Document;
 use crate::object_id;
 
-/// New `_id`s for one document at most. Each comes from fresh random bytes, so not even the second is ever needed.
+/// New `_id`s for one document at most. Each comes from fresh random bytes, so not even the second
+/// is ever needed.
 const MAX_NEW_IDS: usize = 3;
 
 pub(super) fn insert(store: &dyn Store, mut documents: Vec<Document>) -> Answers {
@@ -21,7 +23,9 @@ pub(super) fn insert(store: &dyn Store, mut documents: Vec<Document>) -> Answers
             documents[index] = renew(&documents[index]);
             renewed.push(documents[index].clone());
         }
-        let outcomes = store.insert(&renewed).unwrap_or_else(|error| vec![Err(Refusal::Failed(error)); renewed.len()]);
+        let outcomes = store
+            .insert(&renewed)
+            .unwrap_or_else(|error| vec![Err(Refusal::Failed(error)); renewed.len()]);
         for (index, outcome) in again.into_iter().zip(outcomes) {
             let stored = documents[index].generated_id().map_or(Stored::AsGiven, Stored::Under);
             answers[index] = outcome.map(|()| stored);
@@ -42,9 +46,11 @@ fn renew(document: &Document) -> Document {
 
 fn with_taken_id(documents: &[Document], answers: &[Result<Stored, Refusal>]) -> Vec<usize> {
     let both = documents.iter().zip(answers).enumerate();
-    both.filter(|(_, (document, answer))| document.id_is_generated() && **answer == Err(Refusal::Exists))
-        .map(|(index, _)| index)
-        .collect()
+    both.filter(|(_, (document, answer))| {
+        document.id_is_generated() && **answer == Err(Refusal::Exists)
+    })
+    .map(|(index, _)| index)
+    .collect()
 }
 
 #[cfg(test)]
@@ -111,8 +117,14 @@ mod tests {
         let store = Memory::default();
         let (taken, other) = (generated(), generated());
         insert(&store, vec![taken.clone(), own("a")]).unwrap();
-        let answers = insert(&store, vec![own("a"), taken.clone(), other.clone(), own("b")]).unwrap();
-        let [Err(Refusal::Exists), Ok(Stored::Under(new_id)), Ok(Stored::AsGiven), Ok(Stored::AsGiven)] = answers[..]
+        let answers =
+            insert(&store, vec![own("a"), taken.clone(), other.clone(), own("b")]).unwrap();
+        let [
+            Err(Refusal::Exists),
+            Ok(Stored::Under(new_id)),
+            Ok(Stored::AsGiven),
+            Ok(Stored::AsGiven),
+        ] = answers[..]
         else {
             panic!("{answers:?}")
         };
@@ -125,7 +137,10 @@ mod tests {
     fn insert_gives_up_after_some_new_ids() {
         let store = Memory { refuses: usize::MAX, ..Memory::default() };
         let answers = insert(&store, vec![generated()]).unwrap();
-        assert!(matches!(answers[..], [Err(Refusal::Failed(StoreError::Unavailable(_)))]), "{answers:?}");
+        assert!(
+            matches!(answers[..], [Err(Refusal::Failed(StoreError::Unavailable(_)))]),
+            "{answers:?}"
+        );
         assert_eq!(store.calls.lock().unwrap().len(), 1 + MAX_NEW_IDS);
     }
 
@@ -136,7 +151,10 @@ mod tests {
         store.ids.lock().unwrap().push(taken.id());
         let answers = insert(&store, vec![own("a"), taken]).unwrap();
         assert!(
-            matches!(answers[..], [Ok(Stored::AsGiven), Err(Refusal::Failed(StoreError::Unknown(_)))]),
+            matches!(
+                answers[..],
+                [Ok(Stored::AsGiven), Err(Refusal::Failed(StoreError::Unknown(_)))]
+            ),
             "{answers:?}"
         );
     }

@@ -112,7 +112,9 @@ fn encode_content(value: RawBsonRef<'_>, key: &mut Vec<u8>) -> Result<(), Unsupp
         RawBsonRef::Binary(binary) => encode_binary(binary, key),
         RawBsonRef::ObjectId(id) => key.extend(id.bytes()),
         RawBsonRef::Boolean(boolean) => key.push(boolean.into()),
-        RawBsonRef::DateTime(date) => key.extend((date.timestamp_millis() ^ i64::MIN).to_be_bytes()),
+        RawBsonRef::DateTime(date) => {
+            key.extend((date.timestamp_millis() ^ i64::MIN).to_be_bytes())
+        }
         RawBsonRef::Timestamp(timestamp) => {
             key.extend(timestamp.time.to_be_bytes());
             key.extend(timestamp.increment.to_be_bytes());
@@ -163,8 +165,8 @@ fn encode_binary(binary: RawBinaryRef<'_>, key: &mut Vec<u8>) {
     key.extend(binary.bytes);
 }
 
-/// MongoDB compares the length and then the bytes of the BSON. The crate keeps a pointer's two parts
-/// to itself, so the bytes are taken out of a document that is made of it.
+/// MongoDB compares the length and then the bytes of the BSON. The crate keeps a pointer's two
+/// parts to itself, so the bytes are taken out of a document that is made of it.
 fn encode_db_pointer(pointer: RawBsonRef<'_>, key: &mut Vec<u8>) {
     let mut document = RawDocumentBuf::new();
     document.append(cstr!("p"), pointer);

@@ -1,11 +1,13 @@
-//! The embedded store: one redb file, an `_id`'s key -> the document's BSON. Touches that file and nothing else.
+//! The embedded store: one redb file, an `_id`'s key -> the document's BSON. Touches that file and
+//! nothing else.
 //!
-//! Each insert is one transaction that is on the disk when it returns. It is committed in two phases (pages, then the
-//! header) and writes down which pages are free, so that a start after a crash takes milliseconds at any size and a
-//! failed commit leaves no doubt about what it stored.
+//! Each insert is one transaction that is on the disk when it returns. It is committed in two
+//! phases (pages, then the header) and writes down which pages are free, so that a start after a
+//! crash takes milliseconds at any size and a failed commit leaves no doubt about what it stored.
 //!
-//! redb refuses all work, reads too, after its first I/O error, and a full disk is one. So whoever meets an error opens
-//! the file afresh (`reopen`), which reads but changes nothing: reads go on at once, and the next insert tries the disk.
+//! redb refuses all work, reads too, after its first I/O error, and a full disk is one. So whoever
+//! meets an error opens the file afresh (`reopen`), which reads but changes nothing: reads go on at
+//! once, and the next insert tries the disk.
 
 mod data_file;
 mod open;
@@ -46,11 +48,13 @@ impl LocalStore {
         Arc::clone(&self.handle.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A handle to go on with after `failed` has failed; the one that another caller has opened since, if there is one.
+    /// A handle to go on with after `failed` has failed; the one that another caller has opened
+    /// since, if there is one.
     fn reopen(&self, failed: &Arc<Handle>) -> Result<Arc<Handle>, Error> {
         let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&handle, failed) {
-            // First: a reader of the old handle would not see that the new one writes over its pages.
+            // First: a reader of the old handle would not see that the new one writes over its
+            // pages.
             failed.file.abandon();
             *handle = Arc::new(Handle::open(&self.file)?);
         }
@@ -67,8 +71,14 @@ impl LocalStore {
             .map_err(|error| store_error(&error))
     }
 
-    /// What to answer where an insert has failed. `first` is the key of the first document that it was to store.
-    fn failed_insert(&self, handle: &Arc<Handle>, error: &Error, first: Option<&[u8]>) -> StoreError {
+    /// What to answer where an insert has failed. `first` is the key of the first document that it
+    /// was to store.
+    fn failed_insert(
+        &self,
+        handle: &Arc<Handle>,
+        error: &Error,
+        first: Option<&[u8]>,
+    ) -> StoreError {
         let stored = self.reopen(handle).and_then(|handle| {
             caught(|| match first {
                 Some(first) => Ok(documents(&handle.database)?.get_owned(first)?.is_some()),
@@ -78,9 +88,15 @@ impl LocalStore {
         match stored {
             Ok(false) => store_error(error),
             Ok(true) => StoreError::Unknown(
-                format!("the documents were written, but the disk did not confirm it: {}", describe(error)).into(),
+                format!(
+                    "the documents were written, but the disk did not confirm it: {}",
+                    describe(error)
+                )
+                .into(),
             ),
-            Err(_) => StoreError::Unknown(format!("the data file failed: {}", describe(error)).into()),
+            Err(_) => {
+                StoreError::Unknown(format!("the data file failed: {}", describe(error)).into())
+            }
         }
     }
 }
@@ -96,7 +112,8 @@ impl Store for LocalStore {
 
     fn page(&self, query: &PageQuery) -> Result<Batch, StoreError> {
         let after = query.after.as_ref().map(key::encode).transpose();
-        let after = after.map_err(|key::Unsupported(detail)| StoreError::Unsupported(detail.into()))?;
+        let after =
+            after.map_err(|key::Unsupported(detail)| StoreError::Unsupported(detail.into()))?;
         self.read(|database| page(database, query, after.as_deref()))
     }
 
@@ -195,7 +212,8 @@ fn page(database: &Database, query: &PageQuery, after: Option<&[u8]>) -> Result<
     }
 }
 
-/// A batch is cut into documents by the lengths that these begin with, so a wrong one would spoil all that follow.
+/// A batch is cut into documents by the lengths that these begin with, so a wrong one would spoil
+/// all that follow.
 fn has_its_length(document: &[u8]) -> bool {
     let length = document.first_chunk().map(|bytes| i32::from_le_bytes(*bytes));
     length.is_some_and(|length| usize::try_from(length) == Ok(document.len()))
@@ -207,7 +225,9 @@ fn store_error(error: &Error) -> StoreError {
         Error::Io(error) if is_full(error) => StoreError::Full(text),
         // An error that another call has met: the next one finds the file opened afresh.
         Error::PreviousIo | Error::DatabaseClosed => StoreError::Unavailable(text),
-        Error::Io(error) if error.kind() == io::ErrorKind::ResourceBusy => StoreError::Unavailable(text),
+        Error::Io(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            StoreError::Unavailable(text)
+        }
         _ => StoreError::Failed(text),
     }
 }
@@ -223,7 +243,9 @@ fn describe(error: &Error) -> String {
             format!("the disk has no room for the data file: {error}")
         }
         Error::Io(error) => format!("the data file can't be read or written: {error}"),
-        Error::PreviousIo | Error::DatabaseClosed => "the data file is being opened again after an error".to_owned(),
+        Error::PreviousIo | Error::DatabaseClosed => {
+            "the data file is being opened again after an error".to_owned()
+        }
         Error::Corrupted(what) => format!("the data file is damaged: {what}"),
         error => format!("the data file failed: {error}"),
     }

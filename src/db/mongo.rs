@@ -1,8 +1,9 @@
-//! MongoDB through the driver's sync API. A document is raw BSON all the way between the wire and here.
+//! MongoDB through the driver's sync API. A document is raw BSON all the way between the wire and
+//! here.
 //!
-//! The driver's calls have no time-out of their own on a silent server. No request waits on one: threads of `queue.rs`
-//! make them, and the driver's monitor breaks them off, which asks each server every `client::HEARTBEAT` and gives up on
-//! one after `client::CONNECT_TIMEOUT`.
+//! The driver's calls have no time-out of their own on a silent server. No request waits on one:
+//! threads of `queue.rs` make them, and the driver's monitor breaks them off, which asks each
+//! server every `client::HEARTBEAT` and gives up on one after `client::CONNECT_TIMEOUT`.
 
 mod attempts;
 mod brackets;
@@ -42,8 +43,13 @@ pub(super) struct MongoStore {
 }
 
 impl MongoStore {
-    /// Checks the URI; nothing is sent yet. The error says what is wrong with it and has no password in it.
-    pub(super) fn new(source: UriSource, collection: &str, metrics: Arc<Metrics>) -> Result<Self, String> {
+    /// Checks the URI; nothing is sent yet. The error says what is wrong with it and has no
+    /// password in it.
+    pub(super) fn new(
+        source: UriSource,
+        collection: &str,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
         let failure = Failure::default();
         failure.hide_password_of(source.uri.expose());
         let (address, database) = client::parse_uri(&source.uri, &failure)?;
@@ -77,7 +83,8 @@ impl MongoStore {
 
     /// Whether the password is one of those that k8s.yaml and compose.yaml come with.
     pub(super) fn has_placeholder_password(&self) -> bool {
-        let password = self.address.credential.as_ref().and_then(|credential| credential.password.as_deref());
+        let password =
+            self.address.credential.as_ref().and_then(|credential| credential.password.as_deref());
         password.is_some_and(|password| password.starts_with("change-me"))
     }
 
@@ -105,6 +112,13 @@ impl Store for MongoStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.read(|| self.client.client()?.database(&self.database).run_command(doc! { "ping": 1 }).run().map(drop))
+        self.read(|| {
+            self.client
+                .client()?
+                .database(&self.database)
+                .run_command(doc! { "ping": 1 })
+                .run()
+                .map(drop)
+        })
     }
 }

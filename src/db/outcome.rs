@@ -50,7 +50,8 @@ pub(super) type Answers = Result<Vec<Outcome>, StoreError>;
 pub(crate) struct Reason {
     /// Names no server, port or user.
     pub(super) text: String,
-    /// What the database or its driver said, for the log and the operations port. It may name servers, but no password.
+    /// What the database or its driver said, for the log and the operations port. It may name
+    /// servers, but no password.
     pub(super) cause: Option<String>,
 }
 

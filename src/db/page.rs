@@ -54,8 +54,9 @@ pub(crate) enum Layout {
     Lines,
 }
 
-/// Reads a page that a client can go on from: where there is more, its last document has an `_id` that fits into a URL. So
-/// it ends at an earlier document than it might, or at a later one if none of them has such an `_id`.
+/// Reads a page that a client can go on from: where there is more, its last document has an `_id`
+/// that fits into a URL. So it ends at an earlier document than it might, or at a later one if none
+/// of them has such an `_id`.
 pub(super) fn read_page(
     query: &PageQuery,
     read: impl Fn(&PageQuery) -> Result<Batch, StoreError>,
@@ -64,8 +65,11 @@ pub(super) fn read_page(
     let mut from = 0;
     while page.more {
         let documents = split_documents(&page.documents[from..])?;
-        let fits = |(_, document): &&(usize, &RawDocument)| id_of(document).is_ok_and(|id| in_url::fits(&id));
-        let end = if from == 0 { documents.iter().rev().find(fits) } else { documents.iter().find(fits) };
+        let fits = |(_, document): &&(usize, &RawDocument)| {
+            id_of(document).is_ok_and(|id| in_url::fits(&id))
+        };
+        let end =
+            if from == 0 { documents.iter().rev().find(fits) } else { documents.iter().find(fits) };
         if let Some((end, _)) = end {
             let end = from + end;
             page.documents.truncate(end);
@@ -151,12 +155,17 @@ pub(super) fn write_page(
 /// The first of `documents`, and what is behind it.
 fn split_document(documents: &[u8]) -> Result<(&RawDocument, &[u8]), StoreError> {
     let length = documents.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
-    let (document, behind) = length.and_then(|length| documents.split_at_checked(length)).ok_or_else(corrupt)?;
+    let (document, behind) =
+        length.and_then(|length| documents.split_at_checked(length)).ok_or_else(corrupt)?;
     let document = RawDocument::from_bytes(document).map_err(|_| corrupt())?;
     Ok((document, behind))
 }
 
-fn write_document(document: &RawDocument, format: Format, text: &mut Vec<u8>) -> Result<(), StoreError> {
+fn write_document(
+    document: &RawDocument,
+    format: Format,
+    text: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     json::write_document(document, format, text).map_err(|_| corrupt())
 }
 

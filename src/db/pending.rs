@@ -7,8 +7,8 @@ use super::{Answers, Outcome, Refusal, StoreError};
 use crate::queue::{self, Unanswered};
 use crate::sync::lock;
 
-/// A request that may not be answered yet. Dropped, it is cancelled if it has not begun, and what was to be called with
-/// the answer never is.
+/// A request that may not be answered yet. Dropped, it is cancelled if it has not begun, and what
+/// was to be called with the answer never is.
 #[must_use = "a request that is dropped is cancelled"]
 pub(crate) struct Pending {
     first: Option<queue::Pending>,
@@ -22,8 +22,8 @@ impl Pending {
         Self { first: commands.next(), others: commands.collect() }
     }
 
-    /// Waits no longer: whatever has no answer yet gets the one that there was none in time. What has not begun never
-    /// will. Never blocks.
+    /// Waits no longer: whatever has no answer yet gets the one that there was none in time. What
+    /// has not begun never will. Never blocks.
     pub(crate) fn give_up(self) {
         for request in self.first.into_iter().chain(self.others) {
             request.give_up();
@@ -35,16 +35,22 @@ impl From<Unanswered> for StoreError {
     /// Of a write.
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
-            Unanswered::NotStarted => {
-                StoreError::Unavailable("The database did not get to it in time, and nothing was stored.".into())
+            Unanswered::NotStarted => StoreError::Unavailable(
+                "The database did not get to it in time, and nothing was stored.".into(),
+            ),
+            Unanswered::Unknown => {
+                StoreError::Unknown("The database did not answer in time.".into())
             }
-            Unanswered::Unknown => StoreError::Unknown("The database did not answer in time.".into()),
         }
     }
 }
 
 /// What became of each of `documents` documents of one command.
-pub(super) fn written(health: &Health, documents: usize, outcome: Result<Answers, Unanswered>) -> Vec<Outcome> {
+pub(super) fn written(
+    health: &Health,
+    documents: usize,
+    outcome: Result<Answers, Unanswered>,
+) -> Vec<Outcome> {
     match health.note(outcome.unwrap_or_else(|unanswered| Err(unanswered.into()))) {
         Ok(answers) => answers,
         Err(error) => vec![Err(Refusal::Failed(error)); documents],
@@ -52,7 +58,10 @@ pub(super) fn written(health: &Health, documents: usize, outcome: Result<Answers
 }
 
 /// A read that was not answered has changed nothing, whether it was started or not.
-pub(super) fn read<A>(health: &Health, outcome: Result<Result<A, StoreError>, Unanswered>) -> Result<A, StoreError> {
+pub(super) fn read<A>(
+    health: &Health,
+    outcome: Result<Result<A, StoreError>, Unanswered>,
+) -> Result<A, StoreError> {
     let unanswered = || StoreError::Unavailable("The database did not answer in time.".into());
     health.note(outcome.unwrap_or_else(|_| Err(health.reason().unwrap_or_else(unanswered))))
 }

@@ -14,9 +14,11 @@ use crate::sync::lock;
 
 const LATER: Duration = Duration::from_secs(20);
 /// As when grouping is on, but without further threads when the machine, and so the test, is slow.
-const ON: Grouping = Grouping { shares_calls: true, threads: Threads { usual: 1, slow: 1, most: 1 } };
+const ON: Grouping =
+    Grouping { shares_calls: true, threads: Threads { usual: 1, slow: 1, most: 1 } };
 
-/// Reports how many documents each call is about, and the thread that makes it, and waits to be let go.
+/// Reports how many documents each call is about, and the thread that makes it, and waits to be let
+/// go.
 struct Gated {
     calls: Mutex<Sender<(usize, ThreadId)>>,
     gate: Mutex<Receiver<()>>,
@@ -91,11 +93,24 @@ impl Test {
     fn new(grouping: Grouping) -> Self {
         let (report, calls) = mpsc::channel();
         let (let_go, gate) = mpsc::channel();
-        let store = Gated { calls: Mutex::new(report), gate: Mutex::new(gate), fails: AtomicBool::new(false) };
+        let store = Gated {
+            calls: Mutex::new(report),
+            gate: Mutex::new(gate),
+            fails: AtomicBool::new(false),
+        };
         let store = Arc::new(store);
         let metrics = Arc::new(Metrics::new());
         let memory = Arc::new(Memory::new(usize::MAX));
-        let db = Db::over(store.clone(), String::new(), String::new(), grouping, true, &metrics, &memory).unwrap();
+        let db = Db::over(
+            store.clone(),
+            String::new(),
+            String::new(),
+            grouping,
+            true,
+            &metrics,
+            &memory,
+        )
+        .unwrap();
         Self { let_go, db, store, calls }
     }
 
@@ -128,7 +143,11 @@ impl Db {
         Waiting::begin(|done| self.insert(documents, done))
     }
 
-    fn begin_page(&self, query: PageQuery, layout: Layout) -> Waiting<Result<Arc<Page>, StoreError>> {
+    fn begin_page(
+        &self,
+        query: PageQuery,
+        layout: Layout,
+    ) -> Waiting<Result<Arc<Page>, StoreError>> {
         Waiting::begin(|done| self.page(query, layout, Format::Relaxed, done))
     }
 
@@ -163,14 +182,19 @@ fn giving_up_an_insert_keeps_the_answers_that_are_there() {
     pending.give_up();
     let answers = answers.recv_timeout(LATER).unwrap();
     assert_eq!(answers[..1000], documents(1000).iter().map(refused).collect::<Vec<_>>());
-    for (answer, text) in [(&answers[1000], "did not answer"), (&answers[2499], "nothing was stored")] {
+    for (answer, text) in
+        [(&answers[1000], "did not answer"), (&answers[2499], "nothing was stored")]
+    {
         let Err(Refusal::Failed(error)) = answer else { panic!("{answer:?}") };
         assert!(error.to_string().contains(text), "{error}");
     }
     assert!(matches!(answers[1999], Err(Refusal::Failed(StoreError::Unknown(_)))));
     assert!(matches!(answers[2000], Err(Refusal::Failed(StoreError::Unavailable(_)))));
     test.let_go.send(()).unwrap();
-    assert!(test.calls.recv_timeout(Duration::from_millis(200)).is_err(), "the last command was never sent");
+    assert!(
+        test.calls.recv_timeout(Duration::from_millis(200)).is_err(),
+        "the last command was never sent"
+    );
 }
 
 #[test]
@@ -182,7 +206,10 @@ fn dropped_insert_drops_its_completion() {
     drop(pending);
     assert_eq!(answers.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     test.let_go.send(()).unwrap();
-    assert!(test.calls.recv_timeout(Duration::from_millis(200)).is_err(), "the others were never sent");
+    assert!(
+        test.calls.recv_timeout(Duration::from_millis(200)).is_err(),
+        "the others were never sent"
+    );
 }
 
 #[test]
@@ -219,7 +246,10 @@ fn equal_reads_share_a_call_and_lookups_one_of_many() {
     let deadline = Instant::now() + LATER;
     let pages = pages.map(|page| page.wait(deadline).unwrap());
     assert!(Arc::ptr_eq(&pages[0], &pages[1]) && !Arc::ptr_eq(&pages[0], &pages[2]));
-    assert_eq!(((*pages[2]).as_ref(), (*lines.wait(deadline).unwrap()).as_ref()), (&b"[]\n"[..], &b""[..]));
+    assert_eq!(
+        ((*pages[2]).as_ref(), (*lines.wait(deadline).unwrap()).as_ref()),
+        (&b"[]\n"[..], &b""[..])
+    );
     let lookups = lookups.map(|lookup| lookup.wait(deadline).unwrap().unwrap());
     assert_eq!((*lookups[3]).as_ref(), b"{\"_id\":3}\n");
     let mut asked: Vec<usize> = test.calls.try_iter().map(|(ids, _)| ids).collect();
@@ -250,7 +280,10 @@ fn closing_is_bounded_for_all_queues_together() {
     let _pending = test.db.insert(documents(1), done);
     let since = Instant::now();
     test.db.close(since + Duration::from_millis(50));
-    assert!(matches!(answers.try_recv().unwrap()[..], [Err(Refusal::Failed(StoreError::Unavailable(_)))]));
+    assert!(matches!(
+        answers.try_recv().unwrap()[..],
+        [Err(Refusal::Failed(StoreError::Unavailable(_)))]
+    ));
     let Test { db, let_go: _kept, .. } = test;
     drop(db);
     assert!(since.elapsed() < CLOSE_TIMEOUT, "{:?}", since.elapsed());
@@ -260,7 +293,9 @@ fn closing_is_bounded_for_all_queues_together() {
 fn slow_store_answers_two_thousand_of_each_in_time() {
     let metrics = Arc::new(Metrics::new());
     let memory = Arc::new(Memory::new(usize::MAX));
-    let db = Db::over(Arc::new(Slow), String::new(), String::new(), calls::ON, true, &metrics, &memory).unwrap();
+    let db =
+        Db::over(Arc::new(Slow), String::new(), String::new(), calls::ON, true, &metrics, &memory)
+            .unwrap();
     // What a request has.
     let deadline = Instant::now() + Duration::from_millis(4500);
     let asked: Vec<_> = (0..2000)
@@ -288,8 +323,14 @@ fn giving_up_many_requests_is_quick() {
     let pending: Vec<Pending> = (0..COUNT)
         .flat_map(|_| {
             let (write, read) = (answered.clone(), answered.clone());
-            let insert = test.db.insert(documents(1), move |answers| write.send(answers[0].is_err()).unwrap());
-            [insert, test.db.get(id(1), Format::Relaxed, move |answer| read.send(answer.is_err()).unwrap())]
+            let insert = test
+                .db
+                .insert(documents(1), move |answers| write.send(answers[0].is_err()).unwrap());
+            [
+                insert,
+                test.db
+                    .get(id(1), Format::Relaxed, move |answer| read.send(answer.is_err()).unwrap()),
+            ]
         })
         .collect();
     let since = Instant::now();

@@ -1,4 +1,5 @@
-//! Asks the database every few seconds whether it is there, so that its state is known though nobody uses it.
+//! Asks the database every few seconds whether it is there, so that its state is known though
+//! nobody uses it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use super::{Db, StoreError};
 
 /// Between an answer and the next question.
 const PERIOD: Duration = Duration::from_secs(2);
-/// The same until the database has answered for the first time, for which the start of a server waits.
+/// The same until the database has answered for the first time, for which the start of a server
+/// waits.
 const FIRST_PERIOD: Duration = Duration::from_millis(250);
-/// How long an answer may take. The driver looks for a server for 3 s, and then says why it found none.
+/// How long an answer may take. The driver looks for a server for 3 s, and then says why it found
+/// none.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Goes on until it is dropped.

@@ -56,7 +56,8 @@ impl BodyReader {
         matches!(self.left, Left::Bytes(_))
     }
 
-    /// How many bytes of data are known to come still: all that a length announced, or the rest of a chunk.
+    /// How many bytes of data are known to come still: all that a length announced, or the rest of
+    /// a chunk.
     pub(crate) fn announced(&self) -> u64 {
         match &self.left {
             Left::Bytes(left) => *left,
@@ -64,8 +65,9 @@ impl BodyReader {
         }
     }
 
-    /// Whether it is worth reading what is left although nobody wants it. `may_not_come`: the client waits for a
-    /// `100 Continue` that it will not get. How long a chunked body is shows only at its end.
+    /// Whether it is worth reading what is left although nobody wants it. `may_not_come`: the
+    /// client waits for a `100 Continue` that it will not get. How long a chunked body is shows
+    /// only at its end.
     pub(crate) fn can_be_discarded(&self, may_not_come: bool) -> bool {
         match &self.left {
             Left::Bytes(left) => *left == 0 || (*left <= MAX_DISCARD && !may_not_come),
@@ -73,7 +75,8 @@ impl BodyReader {
         }
     }
 
-    /// Takes framing from the beginning of `bytes`, up to data or to the end of the body; returns how many bytes.
+    /// Takes framing from the beginning of `bytes`, up to data or to the end of the body; returns
+    /// how many bytes.
     pub(crate) fn take_framing(&mut self, bytes: &[u8]) -> Result<usize, BodyError> {
         match &mut self.left {
             Left::Bytes(_) => Ok(0),

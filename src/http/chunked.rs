@@ -5,9 +5,9 @@ const MAX_SIZE_LINE: usize = 256;
 /// The most bytes of trailers, which are read and dropped.
 const MAX_TRAILERS: usize = 4096;
 
-/// Where in a chunked body the next byte belongs:
-/// Size -> (Extension) -> SizeLineFeed -> Data -> DataReturn -> DataLineFeed -> Size … and, after a size of 0,
-/// TrailerStart -> (Trailer -> TrailerLineFeed -> TrailerStart …) -> LastLineFeed -> End.
+/// Where in a chunked body the next byte belongs: Size -> (Extension) -> SizeLineFeed -> Data ->
+/// DataReturn -> DataLineFeed -> Size … and, after a size of 0, TrailerStart -> (Trailer ->
+/// TrailerLineFeed -> TrailerStart …) -> LastLineFeed -> End.
 #[derive(Debug, Default)]
 pub(super) struct Chunked {
     state: State,
@@ -67,7 +67,8 @@ impl Chunked {
         }
     }
 
-    /// Takes framing from the beginning of `bytes`, up to data or to the end of the body; returns how many bytes.
+    /// Takes framing from the beginning of `bytes`, up to data or to the end of the body; returns
+    /// how many bytes.
     pub(super) fn take_framing(&mut self, bytes: &[u8]) -> Result<usize, NotChunked> {
         for (at, &byte) in bytes.iter().enumerate() {
             match self.state {
@@ -91,7 +92,9 @@ impl Chunked {
     /// One byte of anything but data.
     fn step(&mut self, byte: u8) -> Result<(), NotChunked> {
         self.state = match (self.state, byte) {
-            (State::Size { length, .. } | State::Extension { length, .. }, _) if length >= MAX_SIZE_LINE => {
+            (State::Size { length, .. } | State::Extension { length, .. }, _)
+                if length >= MAX_SIZE_LINE =>
+            {
                 return Err(NotChunked);
             }
             (State::Size { size, length, .. }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -100,7 +103,9 @@ impl Chunked {
                 State::Size { size, digits: true, length: length + 1 }
             }
             (State::Size { size, digits: true, .. }, b'\r') => State::SizeLineFeed { size },
-            (State::Size { size, digits: true, length }, b';') => State::Extension { size, length: length + 1 },
+            (State::Size { size, digits: true, length }, b';') => {
+                State::Extension { size, length: length + 1 }
+            }
             (State::Extension { size, .. }, b'\r') => State::SizeLineFeed { size },
             (State::Extension { size, length }, b'\t' | b' '..=b'~' | 0x80..) => {
                 State::Extension { size, length: length + 1 }

@@ -1,7 +1,8 @@
-//! The head of a request (RFC 9112): finds its end, judges it, and takes from it what this server reads.
+//! The head of a request (RFC 9112): finds its end, judges it, and takes from it what this server
+//! reads.
 //!
-//! It is stricter than the standard allows where two readers of the same bytes could see two different requests. Bytes
-//! in, a `Head` or a `Problem` out: no socket, no clock.
+//! It is stricter than the standard allows where two readers of the same bytes could see two
+//! different requests. Bytes in, a `Head` or a `Problem` out: no socket, no clock.
 
 #[cfg(test)]
 mod tests;
@@ -46,8 +47,9 @@ impl Framing {
     }
 }
 
-/// Looks for the end of the head, the index behind its empty line, in `bytes` from `*seen` on, and moves `*seen` to
-/// where the next look has to begin. A line that does not end in CRLF is an error: others might see other lines.
+/// Looks for the end of the head, the index behind its empty line, in `bytes` from `*seen` on, and
+/// moves `*seen` to where the next look has to begin. A line that does not end in CRLF is an error:
+/// others might see other lines.
 pub(crate) fn find_end(bytes: &[u8], seen: &mut usize) -> Result<Option<usize>, Problem> {
     while let Some(offset) = bytes[*seen..].iter().position(|&byte| byte == b'\n') {
         let line_end = *seen + offset;
@@ -65,7 +67,12 @@ pub(crate) fn find_end(bytes: &[u8], seen: &mut usize) -> Result<Option<usize>, 
 /// What to answer when there are `MAX_HEAD` bytes without an end.
 pub(crate) fn too_long(bytes: &[u8]) -> Problem {
     if bytes.contains(&b'\n') {
-        Problem::new(431, format!("The request's head is longer than {MAX_HEAD} bytes. Send fewer or shorter headers."))
+        Problem::new(
+            431,
+            format!(
+                "The request's head is longer than {MAX_HEAD} bytes. Send fewer or shorter headers."
+            ),
+        )
     } else {
         Problem::new(414, format!("The request's first line is longer than {MAX_HEAD} bytes."))
     }
@@ -79,7 +86,10 @@ pub(crate) fn check(head: &[u8]) -> Result<Head, Problem> {
     let mut headers = Headers::default();
     for (count, line) in lines.take_while(|line| !line.is_empty()).enumerate() {
         if count == MAX_HEADERS {
-            return Err(Problem::new(431, format!("The request has more than {MAX_HEADERS} headers.")));
+            return Err(Problem::new(
+                431,
+                format!("The request has more than {MAX_HEADERS} headers."),
+            ));
         }
         headers.add(line)?;
     }
@@ -106,9 +116,12 @@ fn bad(detail: impl Into<String>) -> Problem {
 
 fn split_request_line(line: &[u8]) -> Result<(&[u8], &[u8], Version), Problem> {
     let mut parts = line.split(|&byte| byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(bad("The request's first line is not METHOD, one space, TARGET, one space, VERSION."));
+        return Err(bad(
+            "The request's first line is not METHOD, one space, TARGET, one space, VERSION.",
+        ));
     };
     if !is_token(method) {
         return Err(bad("The request's method is not a token."));
@@ -129,10 +142,14 @@ fn split_request_line(line: &[u8]) -> Result<(&[u8], &[u8], Version), Problem> {
 
 /// A token of RFC 9110, section 5.6.2.
 fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !bytes.is_empty()
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
-/// Without the optional white space of RFC 9110, section 5.6.3, which is less than ASCII's: a CR stays, to be refused.
+/// Without the optional white space of RFC 9110, section 5.6.3, which is less than ASCII's: a CR
+/// stays, to be refused.
 fn trim_optional_space(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -202,11 +219,14 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The framing of the body by RFC 9112, section 6, with everything that two readers could see differently refused.
+    /// The framing of the body by RFC 9112, section 6, with everything that two readers could see
+    /// differently refused.
     fn framing(&self, version: Version) -> Result<Framing, Problem> {
         match (self.content_length, self.transfer_encoding) {
             (None, None) => Ok(Framing::Length(0)),
-            (Some(_), Some(_)) => Err(bad("The request has both a Content-Length and a Transfer-Encoding.")),
+            (Some(_), Some(_)) => {
+                Err(bad("The request has both a Content-Length and a Transfer-Encoding."))
+            }
             (Some(length), None) => {
                 if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
                     return Err(bad("The Content-Length is not one decimal number."));
@@ -215,12 +235,18 @@ impl<'a> Headers<'a> {
                 match length {
                     // The kernel's interfaces count in `isize`.
                     Some(length) if length <= isize::MAX as u64 => Ok(Framing::Length(length)),
-                    _ => Err(Problem::new(413, "The Content-Length is larger than any body can be.")),
+                    _ => {
+                        Err(Problem::new(413, "The Content-Length is larger than any body can be."))
+                    }
                 }
             }
-            (None, Some(_)) if version == Version::Http10 => Err(bad("HTTP/1.0 has no Transfer-Encoding.")),
+            (None, Some(_)) if version == Version::Http10 => {
+                Err(bad("HTTP/1.0 has no Transfer-Encoding."))
+            }
             (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-            (None, Some(_)) => Err(Problem::new(501, "This server takes no Transfer-Encoding but chunked.")),
+            (None, Some(_)) => {
+                Err(Problem::new(501, "This server takes no Transfer-Encoding but chunked."))
+            }
         }
     }
 
@@ -256,7 +282,8 @@ impl<'a> Headers<'a> {
         content_length: Option<u64>,
     ) -> Result<Request, Problem> {
         let read = READ_BY_ROUTES.iter().zip(&self.read_by_routes);
-        // Several headers of one name are one with a list (RFC 9110, section 5.3); empty ones say nothing.
+        // Several headers of one name are one with a list (RFC 9110, section 5.3); empty ones say
+        // nothing.
         let headers = read
             .filter(|(_, values)| values.iter().any(|value| !value.is_empty()))
             .map(|(name, values)| (*name, plain(&values.join(b", ".as_slice()))));

@@ -1,8 +1,9 @@
 //! The request as routes see it: a `tiny_http::Request`, built from a head that was judged here.
 //!
-//! tiny_http offers one public way to a `Request` without a socket of its own: `TestRequest`. This file is the only place
-//! that knows of it. Only the headers that routes read go in; Content-Length, Transfer-Encoding, Expect and Connection
-//! never do, since `From<TestRequest>` panics on some of their values.
+//! tiny_http offers one public way to a `Request` without a socket of its own: `TestRequest`. This
+//! file is the only place that knows of it. Only the headers that routes read go in;
+//! Content-Length, Transfer-Encoding, Expect and Connection never do, since `From<TestRequest>`
+//! panics on some of their values.
 
 use std::ops::Deref;
 
@@ -28,13 +29,15 @@ impl Request {
         headers: impl Iterator<Item = (&'static str, String)>,
         content_length: Option<u64>,
     ) -> Result<Self, Problem> {
-        let unreadable = || Problem::new(400, "The request's head has something that this server cannot read.");
+        let unreadable =
+            || Problem::new(400, "The request's head has something that this server cannot read.");
         let version = match version {
             Version::Http10 => HTTPVersion(1, 0),
             Version::Http11 => HTTPVersion(1, 1),
         };
         let method = method.parse().map_err(|()| unreadable())?;
-        let mut request = TestRequest::new().with_method(method).with_path(target).with_http_version(version);
+        let mut request =
+            TestRequest::new().with_method(method).with_path(target).with_http_version(version);
         for (name, value) in headers {
             request = request.with_header(Header::from_str(name, value).map_err(|_| unreadable())?);
         }

@@ -10,8 +10,8 @@ use super::{JsonError, extended};
 #[derive(Default)]
 pub(super) struct Builder {
     pub(super) bson: Vec<u8>,
-    /// Where in `bson` the keys of the objects that are open begin, the innermost object's last. A body is shorter than
-    /// 4 GiB.
+    /// Where in `bson` the keys of the objects that are open begin, the innermost object's last. A
+    /// body is shorter than 4 GiB.
     keys: Vec<u32>,
     converted: Vec<u8>,
     /// Of the next document: documents in an array are often of one kind.
@@ -42,9 +42,11 @@ impl Builder {
         tag
     }
 
-    /// Puts the BSON type in the place of the document from `start` that stands for it. `false`: it is just a document.
+    /// Puts the BSON type in the place of the document from `start` that stands for it. `false`: it
+    /// is just a document.
     pub(super) fn convert(&mut self, tag: usize, start: usize) -> Result<bool, String> {
-        let document = RawDocument::from_bytes(&self.bson[start..]).map_err(|error| error.to_string())?;
+        let document =
+            RawDocument::from_bytes(&self.bson[start..]).map_err(|error| error.to_string())?;
         self.converted.clear();
         let Some(kind) = extended::convert(document, &mut self.converted)? else {
             return Ok(false);
@@ -56,13 +58,14 @@ impl Builder {
     }
 }
 
-/// A length as BSON has it. What is longer than 2 GiB is refused as too large in the end, whatever stands here.
+/// A length as BSON has it. What is longer than 2 GiB is refused as too large in the end, whatever
+/// stands here.
 pub(super) fn length(bytes: usize) -> [u8; 4] {
     i32::try_from(bytes).unwrap_or(i32::MAX).to_le_bytes()
 }
 
-/// An object that is open: finds its duplicate keys. Few keys are compared as they come. Many are sorted at the end: a set of
-/// them would take ten times the memory.
+/// An object that is open: finds its duplicate keys. Few keys are compared as they come. Many are
+/// sorted at the end: a set of them would take ten times the memory.
 pub(super) struct Object {
     first_key: usize,
 }
@@ -78,12 +81,21 @@ impl Object {
         builder.keys.len() == self.first_key
     }
 
-    pub(super) fn begin_field<E: Error>(&self, builder: &mut Builder, key: &str) -> Result<usize, E> {
+    pub(super) fn begin_field<E: Error>(
+        &self,
+        builder: &mut Builder,
+        key: &str,
+    ) -> Result<usize, E> {
         if key.as_bytes().contains(&0) {
-            return Err(E::custom(format_args!("the key {:?} has a NUL, which BSON cannot hold", shortened(key))));
+            return Err(E::custom(format_args!(
+                "the key {:?} has a NUL, which BSON cannot hold",
+                shortened(key)
+            )));
         }
         let keys = &builder.keys[self.first_key..];
-        if keys.len() < Self::FEW && keys.iter().any(|&other| key_at(&builder.bson, other) == key.as_bytes()) {
+        if keys.len() < Self::FEW
+            && keys.iter().any(|&other| key_at(&builder.bson, other) == key.as_bytes())
+        {
             return Err(duplicate(key));
         }
         let tag = builder.begin_element(key.as_bytes());
@@ -96,7 +108,8 @@ impl Object {
         if keys.len() - self.first_key > Self::FEW {
             let keys = &mut keys[self.first_key..];
             keys.sort_unstable_by_key(|&key| key_at(bson, key));
-            let mut pairs = keys.windows(2).map(|pair| (key_at(bson, pair[0]), key_at(bson, pair[1])));
+            let mut pairs =
+                keys.windows(2).map(|pair| (key_at(bson, pair[0]), key_at(bson, pair[1])));
             if let Some((key, _)) = pairs.find(|(one, other)| one == other) {
                 return Err(duplicate(&String::from_utf8_lossy(key)));
             }

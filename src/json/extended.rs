@@ -1,7 +1,7 @@
 //! The objects of Extended JSON that stand for a BSON type: `{"$oid":"…"}` and the others.
 //!
-//! Such an object is read like any other first, then this turns the document that came of it into the value: so the
-//! order of its keys means nothing, as the specification demands.
+//! Such an object is read like any other first, then this turns the document that came of it into
+//! the value: so the order of its keys means nothing, as the specification demands.
 
 use std::str::FromStr;
 
@@ -16,12 +16,21 @@ use super::scalar::sort_options;
 /// The keys that make an object a BSON type, and what each takes.
 const TYPES: [(&str, &str); 17] = [
     ("$oid", "a string of 24 hexadecimal digits"),
-    ("$date", "a string like \"2024-01-31T23:59:59.999Z\", or milliseconds since 1970 as {\"$numberLong\":\"…\"}"),
+    (
+        "$date",
+        "a string like \"2024-01-31T23:59:59.999Z\", or milliseconds since 1970 as {\"$numberLong\":\"…\"}",
+    ),
     ("$numberLong", "a string with an integer of 64 bits"),
     ("$numberDecimal", "a string with a decimal of at most 34 digits"),
     ("$numberInt", "a string with an integer of 32 bits"),
-    ("$numberDouble", "a string with a number that a double holds, \"Infinity\", \"-Infinity\" or \"NaN\""),
-    ("$binary", "{\"base64\":\"…\",\"subType\":\"…\"} with padded base64 and two hexadecimal digits"),
+    (
+        "$numberDouble",
+        "a string with a number that a double holds, \"Infinity\", \"-Infinity\" or \"NaN\"",
+    ),
+    (
+        "$binary",
+        "{\"base64\":\"…\",\"subType\":\"…\"} with padded base64 and two hexadecimal digits",
+    ),
     ("$uuid", "a string like \"01234567-89ab-cdef-0123-456789abcdef\""),
     ("$timestamp", "{\"t\":…,\"i\":…} with two integers of 32 bits without sign"),
     ("$regularExpression", "{\"pattern\":\"…\",\"options\":\"…\"} without a NUL"),
@@ -39,13 +48,17 @@ pub(super) fn is_type_key(key: &str) -> bool {
     key.starts_with('$') && TYPES.iter().any(|(name, _)| *name == key)
 }
 
-/// Whether an object with this key may be a BSON type: `$regex` is also an operator of MongoDB's queries.
+/// Whether an object with this key may be a BSON type: `$regex` is also an operator of MongoDB's
+/// queries.
 pub(super) fn may_be_type_key(key: &str) -> bool {
     key == "$regex" || is_type_key(key)
 }
 
 /// Appends the value that `document` stands for to `out`. `None`: it is a document after all.
-pub(super) fn convert(document: &RawDocument, out: &mut Vec<u8>) -> Result<Option<ElementType>, String> {
+pub(super) fn convert(
+    document: &RawDocument,
+    out: &mut Vec<u8>,
+) -> Result<Option<ElementType>, String> {
     let mut fields = document.iter().flatten().map(|(key, value)| (key.as_str(), value));
     let (first, second, third) = (fields.next(), fields.next(), fields.next());
     let Some(first) = first else {
@@ -61,7 +74,8 @@ pub(super) fn convert(document: &RawDocument, out: &mut Vec<u8>) -> Result<Optio
         return Ok(Some(kind));
     }
     let mut keys = document.iter().flatten().map(|(key, _)| key.as_str());
-    let Some((name, takes)) = keys.find_map(|key| TYPES.iter().find(|(name, _)| *name == key)) else {
+    let Some((name, takes)) = keys.find_map(|key| TYPES.iter().find(|(name, _)| *name == key))
+    else {
         return Ok(None);
     };
     Err(match (*name, other) {
@@ -81,7 +95,12 @@ fn names_type(key: &str) -> bool {
 type Field<'a> = (&'a str, RawBsonRef<'a>);
 
 /// `None`: these are not the keys or values of a BSON type.
-fn append_value(key: &str, value: RawBsonRef<'_>, other: Option<Field<'_>>, out: &mut Vec<u8>) -> Option<ElementType> {
+fn append_value(
+    key: &str,
+    value: RawBsonRef<'_>,
+    other: Option<Field<'_>>,
+    out: &mut Vec<u8>,
+) -> Option<ElementType> {
     use RawBsonRef::{Boolean, Document, Int32, Int64, String};
     match (key, value, other) {
         ("$oid", String(hex), None) => {
@@ -121,7 +140,9 @@ fn append_value(key: &str, value: RawBsonRef<'_>, other: Option<Field<'_>>, out:
             (String(base64), String(subtype)) => append_binary(base64, subtype, out),
             _ => None,
         },
-        ("$binary", String(base64), Some(("$type", String(subtype)))) => append_binary(base64, subtype, out),
+        ("$binary", String(base64), Some(("$type", String(subtype)))) => {
+            append_binary(base64, subtype, out)
+        }
         ("$uuid", String(text), None) => {
             let has_known_form = matches!(text.len(), 32 | 36);
             let uuid = Uuid::parse_str(text).ok().filter(|_| has_known_form)?;
@@ -173,7 +194,11 @@ fn append_value(key: &str, value: RawBsonRef<'_>, other: Option<Field<'_>>, out:
 }
 
 /// The values of a document that has these two keys, in any order, and no other.
-fn pair<'a>(parts: &'a RawDocument, left: &str, right: &str) -> Option<(RawBsonRef<'a>, RawBsonRef<'a>)> {
+fn pair<'a>(
+    parts: &'a RawDocument,
+    left: &str,
+    right: &str,
+) -> Option<(RawBsonRef<'a>, RawBsonRef<'a>)> {
     let mut fields = parts.iter().flatten();
     let (first, second) = (fields.next()?, fields.next()?);
     let keys = |(a, b): (&CStr, &CStr)| a.as_str() == left && b.as_str() == right;
@@ -192,8 +217,8 @@ fn unsigned(value: RawBsonRef<'_>) -> Option<u32> {
     }
 }
 
-/// RFC 3339, and its offset also without a colon, as older tools wrote it. What is finer than a millisecond is cut off:
-/// of the text, since it counts forward, also before 1970.
+/// RFC 3339, and its offset also without a colon, as older tools wrote it. What is finer than a
+/// millisecond is cut off: of the text, since it counts forward, also before 1970.
 fn date(text: &str) -> Option<DateTime> {
     if let Some((whole, rest)) = text.split_once('.') {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -205,7 +230,12 @@ fn date(text: &str) -> Option<DateTime> {
         && matches!(text.as_bytes()[hours], b'+' | b'-')
     {
         let minutes = hours + 3;
-        return DateTime::parse_rfc3339_str(format!("{}:{}", text.get(..minutes)?, text.get(minutes..)?)).ok();
+        return DateTime::parse_rfc3339_str(format!(
+            "{}:{}",
+            text.get(..minutes)?,
+            text.get(minutes..)?
+        ))
+        .ok();
     }
     DateTime::parse_rfc3339_str(text).ok()
 }
@@ -220,10 +250,12 @@ fn double(text: &str) -> Option<f64> {
     }
 }
 
-/// `Decimal128` also reads a second sign behind leading zeros, and "sNaN": neither is a decimal of the specification.
+/// `Decimal128` also reads a second sign behind leading zeros, and "sNaN": neither is a decimal of
+/// the specification.
 fn decimal(text: &str) -> Option<Decimal128> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let is_special = ["nan", "inf", "infinity"].iter().any(|name| unsigned.eq_ignore_ascii_case(name));
+    let is_special =
+        ["nan", "inf", "infinity"].iter().any(|name| unsigned.eq_ignore_ascii_case(name));
     let coefficient = unsigned.split(['e', 'E']).next().unwrap_or_default();
     let is_number = coefficient.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
         && coefficient.bytes().any(|byte| byte.is_ascii_digit());
@@ -231,7 +263,8 @@ fn decimal(text: &str) -> Option<Decimal128> {
 }
 
 fn append_binary(base64: &str, subtype: &str, out: &mut Vec<u8>) -> Option<ElementType> {
-    let is_hex = matches!(subtype.len(), 1 | 2) && subtype.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_hex =
+        matches!(subtype.len(), 1 | 2) && subtype.bytes().all(|digit| digit.is_ascii_hexdigit());
     let subtype = u8::from_str_radix(subtype, 16).ok().filter(|_| is_hex)?;
     append_bytes(subtype, &Binary::from_base64(base64, None).ok()?.bytes, out);
     Some(ElementType::Binary)
@@ -246,7 +279,11 @@ fn append_bytes(subtype: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn append_regular_expression(pattern: &str, options: &str, out: &mut Vec<u8>) -> Option<ElementType> {
+fn append_regular_expression(
+    pattern: &str,
+    options: &str,
+    out: &mut Vec<u8>,
+) -> Option<ElementType> {
     if pattern.contains('\0') || options.contains('\0') {
         return None;
     }

@@ -10,7 +10,8 @@ pub(super) struct Failure {
     pub(super) is_json: bool,
 }
 
-/// Puts serde_json's words for programmers into words for a client. Its column is that of the last byte it took.
+/// Puts serde_json's words for programmers into words for a client. Its column is that of the last
+/// byte it took.
 pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> Failure {
     let text = error.to_string();
     let position = at(error.line(), error.column());
@@ -18,7 +19,9 @@ pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> Failure {
     let is_json = error.is_data()
         || matches!(
             message,
-            "number out of range" | "lone leading surrogate in hex escape" | "unexpected end of hex escape"
+            "number out of range"
+                | "lone leading surrogate in hex escape"
+                | "unexpected end of hex escape"
         );
     let detail = match message {
         _ if json.trim_ascii().is_empty() => "there is no JSON, the text is empty".into(),
@@ -34,7 +37,9 @@ pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> Failure {
         "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
             "a \\u escape is half of a surrogate pair without its other half".into()
         }
-        "number out of range" => "the number is too large for a double, send it as {\"$numberDecimal\":\"…\"}".into(),
+        "number out of range" => {
+            "the number is too large for a double, send it as {\"$numberDecimal\":\"…\"}".into()
+        }
         "trailing characters" => "more text follows the end of the JSON".into(),
         message => wrong_type(message).unwrap_or_else(|| message.into()),
     };
@@ -62,7 +67,9 @@ pub(super) fn too_deep() -> String {
 pub(super) fn too_large(bytes: usize, index: Option<usize>) -> JsonError {
     let limit = Document::MAX_BYTES;
     let which = index.map(|index| format!(" at index {index}")).unwrap_or_default();
-    JsonError::TooLarge(format!("the document{which} is {bytes} bytes of BSON, MongoDB takes at most {limit}"))
+    JsonError::TooLarge(format!(
+        "the document{which} is {bytes} bytes of BSON, MongoDB takes at most {limit}"
+    ))
 }
 
 pub(super) fn too_many_documents(limit: usize) -> JsonError {
@@ -71,8 +78,8 @@ pub(super) fn too_many_documents(limit: usize) -> JsonError {
     ))
 }
 
-/// The first integer that no BSON integer holds. serde_json reads one beyond 64 bits as a double and does not say so, so
-/// this looks at the text again. `json` is valid.
+/// The first integer that no BSON integer holds. serde_json reads one beyond 64 bits as a double
+/// and does not say so, so this looks at the text again. `json` is valid.
 pub(super) fn find_large_integer(json: &[u8]) -> Option<JsonError> {
     let mut rest = json;
     while let Some(byte) = rest.first() {
@@ -106,7 +113,9 @@ fn string_length(json: &[u8]) -> usize {
 }
 
 fn number_length(json: &[u8]) -> usize {
-    json.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count()
+    json.iter()
+        .take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+        .count()
 }
 
 pub(super) fn large_integer(digits: &str) -> String {

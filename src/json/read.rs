@@ -1,4 +1,5 @@
-//! JSON -> raw BSON in one pass: serde_json calls the visitors, they append to one buffer and patch lengths and types.
+//! JSON -> raw BSON in one pass: serde_json calls the visitors, they append to one buffer and patch
+//! lengths and types.
 
 use std::fmt;
 
@@ -17,17 +18,20 @@ use crate::document::{Document, DocumentId};
 use crate::object_id;
 use crate::percent;
 
-/// In one array. Documents can be as short as `{}`, and each costs far more memory than those two bytes.
+/// In one array. Documents can be as short as `{}`, and each costs far more memory than those two
+/// bytes.
 const MAX_DOCUMENTS: usize = 10_000;
 
 type Json<'de> = serde_json::Deserializer<SliceRead<'de>>;
 
 pub(super) fn documents(json: &[u8]) -> Result<Documents, JsonError> {
-    read(json, |reader, builder| reader.deserialize_any(Body(builder))).map_err(|failure| failure.error)
+    read(json, |reader, builder| reader.deserialize_any(Body(builder)))
+        .map_err(|failure| failure.error)
 }
 
 pub(super) fn document(json: &[u8]) -> Result<Document, JsonError> {
-    read(json, |reader, builder| One { builder, index: None }.deserialize(reader)).map_err(|failure| failure.error)
+    read(json, |reader, builder| One { builder, index: None }.deserialize(reader))
+        .map_err(|failure| failure.error)
 }
 
 /// A value of any type. `None`: this is not JSON at all.
@@ -86,8 +90,8 @@ impl<'de> Visitor<'de> for Body<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Documents, A::Error> {
         let mut documents = Vec::new();
-        while let Some(document) =
-            elements.next_element_seed(One { builder: &mut *self.0, index: Some(documents.len()) })?
+        while let Some(document) = elements
+            .next_element_seed(One { builder: &mut *self.0, index: Some(documents.len()) })?
         {
             if documents.len() == MAX_DOCUMENTS {
                 self.0.too_large = Some(failure::too_many_documents(MAX_DOCUMENTS));
@@ -111,7 +115,10 @@ struct One<'b> {
 impl<'de> DeserializeSeed<'de> for One<'_> {
     type Value = Document;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Document, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Document, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
@@ -135,7 +142,9 @@ impl<'de> Visitor<'de> for One<'_> {
         let mut id = None;
         while let Some(key) = map.next_key_seed(Key)? {
             if object.is_empty(builder) && extended::is_type_key(&key) {
-                return Err(Error::custom(format_args!("the object is an Extended JSON {key}, not a document")));
+                return Err(Error::custom(format_args!(
+                    "the object is an Extended JSON {key}, not a document"
+                )));
             }
             let is_id = key == "_id";
             let tag = object.begin_field(builder, &key)?;
@@ -167,14 +176,16 @@ impl<'de> Visitor<'de> for One<'_> {
     }
 }
 
-/// An object or a scope can be so much longer in JSON than in BSON that no URL could name it; any other `_id` that is short
-/// enough in BSON is short enough there as well.
+/// An object or a scope can be so much longer in JSON than in BSON that no URL could name it; any
+/// other `_id` that is short enough in BSON is short enough there as well.
 fn check_id_in_url(document: &RawDocumentBuf) -> Result<(), String> {
     const MAX: usize = DocumentId::MAX_BYTES_IN_URL;
     let mut json = Vec::new();
     write::first_value(document.as_bytes(), &mut json).map_err(|error| error.to_string())?;
     match percent::encode(&String::from_utf8_lossy(&json)).len() {
-        length if length > MAX => Err(format!("an _id takes at most {MAX} bytes in a URL; this one has {length}")),
+        length if length > MAX => {
+            Err(format!("an _id takes at most {MAX} bytes in a URL; this one has {length}"))
+        }
         _ => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! Takes raw BSON apart and trusts nothing about it: every step is checked against the bytes that are there.
+//! Takes raw BSON apart and trusts nothing about it: every step is checked against the bytes that
+//! are there.
 
 use bson::spec::ElementType;
 
@@ -73,7 +74,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the length of a document that begins here and returns where it says to end: to be checked at its end.
+    /// Reads the length of a document that begins here and returns where it says to end: to be
+    /// checked at its end.
     pub(super) fn document_end(&mut self) -> Result<usize, InvalidBson> {
         let start = self.at;
         Ok(start.saturating_add(self.length()?))

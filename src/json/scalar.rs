@@ -10,13 +10,15 @@ use super::{Format, InvalidBson};
 const END_OF_YEAR_9999: i64 = 253_402_300_800_000;
 const MILLIS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// Numbers in their shortest form; a double always with a point or an exponent, so that it reads back as a double.
+/// Numbers in their shortest form; a double always with a point or an exponent, so that it reads
+/// back as a double.
 pub(super) fn number(number: impl Serialize, out: &mut Vec<u8>) {
     // Writing a number into a Vec cannot fail.
     let _ = serde_json::to_writer(out, &number);
 }
 
-/// The specification wants them in alphabetical order. All real ones are ASCII; sorting would tear anything else apart.
+/// The specification wants them in alphabetical order. All real ones are ASCII; sorting would tear
+/// anything else apart.
 pub(super) fn sort_options(options: &mut [u8]) {
     if options.is_ascii() {
         options.sort_unstable();
@@ -107,14 +109,16 @@ fn two_digits(number: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
 }
 
-/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar. It counts in years that begin in March, so
-/// that the leap day is the last one, and in eras of 400 years, which all have the same number of days.
+/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar. It counts in years
+/// that begin in March, so that the leap day is the last one, and in eras of 400 years, which all
+/// have the same number of days.
 fn civil_date(days_since_1970: i64) -> (i64, i64, i64) {
     const DAYS_PER_ERA: i64 = 146_097;
     const DAYS_FROM_YEAR_0_TO_1970: i64 = 719_468;
     let days = days_since_1970 + DAYS_FROM_YEAR_0_TO_1970;
     let day_of_era = days % DAYS_PER_ERA;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;

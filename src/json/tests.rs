@@ -2,7 +2,8 @@
 
 use bson::spec::{BinarySubtype, ElementType};
 use bson::{
-    Binary, Bson, DateTime, Decimal128, JavaScriptCodeWithScope, RawBson, RawDocument, RawDocumentBuf, Regex, Timestamp,
+    Binary, Bson, DateTime, Decimal128, JavaScriptCodeWithScope, RawBson, RawDocument,
+    RawDocumentBuf, Regex, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -13,7 +14,11 @@ const FORMS: &[(&str, ElementType, &str)] = &[
     ("null", ElementType::Null, "="),
     ("true", ElementType::Boolean, "="),
     ("\"\"", ElementType::String, "="),
-    (r#""a\"\\\/\b\f\n\r\t\u0001\u00e9\ud83d\ude00""#, ElementType::String, r#""a\"\\/\b\f\n\r\t\u0001é😀""#),
+    (
+        r#""a\"\\\/\b\f\n\r\t\u0001\u00e9\ud83d\ude00""#,
+        ElementType::String,
+        r#""a\"\\/\b\f\n\r\t\u0001é😀""#,
+    ),
     (r#""\u0000\u001f""#, ElementType::String, "="),
     ("0", ElementType::Int32, "="),
     ("2147483647", ElementType::Int32, "="),
@@ -42,11 +47,19 @@ const FORMS: &[(&str, ElementType, &str)] = &[
     (r#"{"$numberDecimal":"0.10"}"#, ElementType::Decimal128, "="),
     (r#"{"$numberDecimal":"-0"}"#, ElementType::Decimal128, "="),
     (r#"{"$numberDecimal":"1e+3"}"#, ElementType::Decimal128, r#"{"$numberDecimal":"1E+3"}"#),
-    (r#"{"$numberDecimal":"9.999999999999999999999999999999999E+6144"}"#, ElementType::Decimal128, "="),
+    (
+        r#"{"$numberDecimal":"9.999999999999999999999999999999999E+6144"}"#,
+        ElementType::Decimal128,
+        "=",
+    ),
     (r#"{"$numberDecimal":"NaN"}"#, ElementType::Decimal128, "="),
     (r#"{"$numberDecimal":"inf"}"#, ElementType::Decimal128, r#"{"$numberDecimal":"Infinity"}"#),
     (r#"{"$oid":"57e193d7a9cc81b4027498b5"}"#, ElementType::ObjectId, "="),
-    (r#"{"$oid":"57E193D7A9CC81B4027498B5"}"#, ElementType::ObjectId, r#"{"$oid":"57e193d7a9cc81b4027498b5"}"#),
+    (
+        r#"{"$oid":"57E193D7A9CC81B4027498B5"}"#,
+        ElementType::ObjectId,
+        r#"{"$oid":"57e193d7a9cc81b4027498b5"}"#,
+    ),
     (r#"{"$date":"1970-01-01T00:00:00Z"}"#, ElementType::DateTime, "="),
     (r#"{"$date":"2012-12-24T12:15:30.501Z"}"#, ElementType::DateTime, "="),
     (r#"{"$date":"2012-12-24T12:15:30.001Z"}"#, ElementType::DateTime, "="),
@@ -58,12 +71,36 @@ const FORMS: &[(&str, ElementType, &str)] = &[
         ElementType::DateTime,
         r#"{"$date":"2024-01-01T00:00:00.123Z"}"#,
     ),
-    (r#"{"$date":"2024-01-01T01:00:00.000+0100"}"#, ElementType::DateTime, r#"{"$date":"2024-01-01T00:00:00Z"}"#),
-    (r#"{"$date":"1969-12-31T23:59:59.999Z"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-1"}}"#),
-    (r#"{"$date":"1969-12-31T23:59:59.9999Z"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-1"}}"#),
-    (r#"{"$date":"1969-12-31T23:59:59.9990000001Z"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-1"}}"#),
-    (r#"{"$date":"1970-01-01T01:00:00.0009+0100"}"#, ElementType::DateTime, r#"{"$date":"1970-01-01T00:00:00Z"}"#),
-    (r#"{"$date":"1969-12-31T18:59:59.9985-05:00"}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-2"}}"#),
+    (
+        r#"{"$date":"2024-01-01T01:00:00.000+0100"}"#,
+        ElementType::DateTime,
+        r#"{"$date":"2024-01-01T00:00:00Z"}"#,
+    ),
+    (
+        r#"{"$date":"1969-12-31T23:59:59.999Z"}"#,
+        ElementType::DateTime,
+        r#"{"$date":{"$numberLong":"-1"}}"#,
+    ),
+    (
+        r#"{"$date":"1969-12-31T23:59:59.9999Z"}"#,
+        ElementType::DateTime,
+        r#"{"$date":{"$numberLong":"-1"}}"#,
+    ),
+    (
+        r#"{"$date":"1969-12-31T23:59:59.9990000001Z"}"#,
+        ElementType::DateTime,
+        r#"{"$date":{"$numberLong":"-1"}}"#,
+    ),
+    (
+        r#"{"$date":"1970-01-01T01:00:00.0009+0100"}"#,
+        ElementType::DateTime,
+        r#"{"$date":"1970-01-01T00:00:00Z"}"#,
+    ),
+    (
+        r#"{"$date":"1969-12-31T18:59:59.9985-05:00"}"#,
+        ElementType::DateTime,
+        r#"{"$date":{"$numberLong":"-2"}}"#,
+    ),
     (
         r#"{"$date":"1900-01-01T00:00:00.000000001Z"}"#,
         ElementType::DateTime,
@@ -73,8 +110,16 @@ const FORMS: &[(&str, ElementType, &str)] = &[
     (r#"{"$date":-5}"#, ElementType::DateTime, r#"{"$date":{"$numberLong":"-5"}}"#),
     (r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#, ElementType::DateTime, "="),
     (r#"{"$date":{"$numberLong":"253402300800000"}}"#, ElementType::DateTime, "="),
-    (r#"{"$date":{"$numberLong":"1356351330501"}}"#, ElementType::DateTime, r#"{"$date":"2012-12-24T12:15:30.501Z"}"#),
-    (r#"{"$date":1356351330501}"#, ElementType::DateTime, r#"{"$date":"2012-12-24T12:15:30.501Z"}"#),
+    (
+        r#"{"$date":{"$numberLong":"1356351330501"}}"#,
+        ElementType::DateTime,
+        r#"{"$date":"2012-12-24T12:15:30.501Z"}"#,
+    ),
+    (
+        r#"{"$date":1356351330501}"#,
+        ElementType::DateTime,
+        r#"{"$date":"2012-12-24T12:15:30.501Z"}"#,
+    ),
     (r#"{"$binary":{"base64":"","subType":"00"}}"#, ElementType::Binary, "="),
     (r#"{"$binary":{"base64":"//8=","subType":"02"}}"#, ElementType::Binary, "="),
     (
@@ -82,8 +127,16 @@ const FORMS: &[(&str, ElementType, &str)] = &[
         ElementType::Binary,
         r#"{"$binary":{"base64":"AQIDBA==","subType":"0f"}}"#,
     ),
-    (r#"{"$binary":"AQID","$type":"80"}"#, ElementType::Binary, r#"{"$binary":{"base64":"AQID","subType":"80"}}"#),
-    (r#"{"$type":"80","$binary":"AQID"}"#, ElementType::Binary, r#"{"$binary":{"base64":"AQID","subType":"80"}}"#),
+    (
+        r#"{"$binary":"AQID","$type":"80"}"#,
+        ElementType::Binary,
+        r#"{"$binary":{"base64":"AQID","subType":"80"}}"#,
+    ),
+    (
+        r#"{"$type":"80","$binary":"AQID"}"#,
+        ElementType::Binary,
+        r#"{"$binary":{"base64":"AQID","subType":"80"}}"#,
+    ),
     (
         r#"{"$uuid":"c8edabc3-f738-4ca3-b68d-ab92a91478a3"}"#,
         ElementType::Binary,
@@ -102,10 +155,22 @@ const FORMS: &[(&str, ElementType, &str)] = &[
         r#"{"$regularExpression":{"pattern":"a","options":"i"}}"#,
     ),
     (r#"{"$code":"f()"}"#, ElementType::JavaScriptCode, "="),
-    (r#"{"$code":"f()","$scope":{"a":{"$code":"","$scope":{}}}}"#, ElementType::JavaScriptCodeWithScope, "="),
-    (r#"{"$scope":{},"$code":"f()"}"#, ElementType::JavaScriptCodeWithScope, r#"{"$code":"f()","$scope":{}}"#),
+    (
+        r#"{"$code":"f()","$scope":{"a":{"$code":"","$scope":{}}}}"#,
+        ElementType::JavaScriptCodeWithScope,
+        "=",
+    ),
+    (
+        r#"{"$scope":{},"$code":"f()"}"#,
+        ElementType::JavaScriptCodeWithScope,
+        r#"{"$code":"f()","$scope":{}}"#,
+    ),
     (r#"{"$symbol":"s"}"#, ElementType::Symbol, "="),
-    (r#"{"$dbPointer":{"$ref":"b","$id":{"$oid":"56e1fc72e0c917e9c4714161"}}}"#, ElementType::DbPointer, "="),
+    (
+        r#"{"$dbPointer":{"$ref":"b","$id":{"$oid":"56e1fc72e0c917e9c4714161"}}}"#,
+        ElementType::DbPointer,
+        "=",
+    ),
     (r#"{"$undefined":true}"#, ElementType::Undefined, "="),
     (r#"{"$minKey":1}"#, ElementType::MinKey, "="),
     (r#"{"$maxKey":1}"#, ElementType::MaxKey, "="),
@@ -114,7 +179,11 @@ const FORMS: &[(&str, ElementType, &str)] = &[
     ("[0,1,2,3,4,5,6,7,8,9,10,11]", ElementType::Array, "="),
     ("{}", ElementType::EmbeddedDocument, "="),
     (r#"{"":0,"b":1,"a":{"a.b":2,"$":3,"$other":4}}"#, ElementType::EmbeddedDocument, "="),
-    (r#"{"$ref":"c","$id":{"$oid":"57e193d7a9cc81b4027498b5"},"$db":"d","x":1}"#, ElementType::EmbeddedDocument, "="),
+    (
+        r#"{"$ref":"c","$id":{"$oid":"57e193d7a9cc81b4027498b5"},"$db":"d","x":1}"#,
+        ElementType::EmbeddedDocument,
+        "=",
+    ),
     (r#"{"$ref":1}"#, ElementType::EmbeddedDocument, "="),
     (r#"{"$type":"string"}"#, ElementType::EmbeddedDocument, "="),
     (r#"{"$regex":"a"}"#, ElementType::EmbeddedDocument, "="),
@@ -130,7 +199,8 @@ const FORMS: &[(&str, ElementType, &str)] = &[
 fn every_form_is_read_as_its_type_and_written_relaxed() {
     for (form, kind, written) in FORMS {
         let json = format!(r#"{{"_id":1,"v":{form}}}"#);
-        let document = parse_document(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"));
+        let document =
+            parse_document(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"));
         let value = document.raw().get("v").unwrap().unwrap();
         assert_eq!(value.element_type(), *kind, "{json}");
         let written = if *written == "=" { form } else { written };
@@ -153,8 +223,14 @@ const REFUSED: &[(&str, &str)] = &[
     (r#"{"a":1} {"#, "more text follows the end of the JSON at line 1 column 9"),
     (r#"{"a":1,"b":{"c":1,"\u0063":2}}"#, r#"the key "c" is there twice at line 1 column 26"#),
     ("{\"a\\u0000\":1}", r#"the key "a\0" has a NUL, which BSON cannot hold at line 1 column 10"#),
-    (r#"{"a":"\ud800"}"#, r"a \u escape is half of a surrogate pair without its other half at line 1 column 13"),
-    (r#"{"a":"\udc00"}"#, r"a \u escape is half of a surrogate pair without its other half at line 1 column 12"),
+    (
+        r#"{"a":"\ud800"}"#,
+        r"a \u escape is half of a surrogate pair without its other half at line 1 column 13",
+    ),
+    (
+        r#"{"a":"\udc00"}"#,
+        r"a \u escape is half of a surrogate pair without its other half at line 1 column 12",
+    ),
     (
         r#"{"a":9223372036854775808}"#,
         r#"the integer 9223372036854775808 is beyond 64 bits, send it as {"$numberDecimal":"9223372036854775808"} or as a double, 9223372036854775808.0 at line 1 column 24"#,
@@ -172,7 +248,10 @@ const REFUSED: &[(&str, &str)] = &[
         "the number is too large for a double, send it as {\"$numberDecimal\":\"…\"} at line 1 column 10",
     ),
     ("{\"a\":01}", "invalid number at line 1 column 7"),
-    ("{\"a\":\"\n\"}", "control character (\\u0000-\\u001F) found while parsing a string at line 2 column 0"),
+    (
+        "{\"a\":\"\n\"}",
+        "control character (\\u0000-\\u001F) found while parsing a string at line 2 column 0",
+    ),
     (
         r#"{"$oid":"57e193d7a9cc81b4027498b5"}"#,
         "the object is an Extended JSON $oid, not a document at line 1 column 7",
@@ -188,7 +267,10 @@ const REFUSED: &[(&str, &str)] = &[
         r#"{"_id":{"$regularExpression":{"pattern":"","options":""}}}"#,
         "an _id cannot be a regular expression at line 1 column 58",
     ),
-    (r#"{"_id":{"a":1,"$b":1}}"#, "an _id that is an object cannot have a key that begins with $ at line 1 column 22"),
+    (
+        r#"{"_id":{"a":1,"$b":1}}"#,
+        "an _id that is an object cannot have a key that begins with $ at line 1 column 22",
+    ),
     (r#"{"_id":1,"a":2,"_id":3}"#, r#"the key "_id" is there twice at line 1 column 20"#),
 ];
 
@@ -243,7 +325,8 @@ fn wrong_types_of_extended_json_are_refused() {
         r#"{"$minKey":0}"#,
         r#"{"$maxKey":1.0}"#,
     ] {
-        let error = parse_document(format!(r#"{{"v":{value}}}"#).as_bytes()).expect_err(value).to_string();
+        let error =
+            parse_document(format!(r#"{{"v":{value}}}"#).as_bytes()).expect_err(value).to_string();
         assert!(error.contains(" takes "), "{value}: {error}");
     }
 }
@@ -256,8 +339,12 @@ fn a_special_key_behind_others_at_the_top_is_a_field() {
 
 #[test]
 fn a_body_is_an_object_or_an_array_of_objects() {
-    assert!(matches!(parse_documents(b"{}"), Ok(Documents::One(document)) if document.id_is_generated()));
-    assert!(matches!(parse_documents(b" [ {} , {} ] "), Ok(Documents::Many(documents)) if documents.len() == 2));
+    assert!(
+        matches!(parse_documents(b"{}"), Ok(Documents::One(document)) if document.id_is_generated())
+    );
+    assert!(
+        matches!(parse_documents(b" [ {} , {} ] "), Ok(Documents::Many(documents)) if documents.len() == 2)
+    );
     let detail = |json: &str| parse_documents(json.as_bytes()).expect_err(json).to_string();
     assert_eq!(detail("[]"), "the array is empty, send at least one document at line 1 column 2");
     assert_eq!(
@@ -268,7 +355,12 @@ fn a_body_is_an_object_or_an_array_of_objects() {
         detail("null"),
         "expected a document (a JSON object) or an array of documents, not null at line 1 column 4"
     );
-    assert!(parse_documents(b"{\"a\":\"\xff\"}").unwrap_err().to_string().starts_with("the text is not UTF-8"));
+    assert!(
+        parse_documents(b"{\"a\":\"\xff\"}")
+            .unwrap_err()
+            .to_string()
+            .starts_with("the text is not UTF-8")
+    );
     assert!(parse_documents(b"\xff").is_err());
 }
 
@@ -303,10 +395,14 @@ fn a_document_over_16_mib_is_too_large() {
     let json = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - rest));
     let largest = parse_document(json(Document::MAX_BYTES).as_bytes()).unwrap();
     assert_eq!(largest.raw().as_bytes().len(), Document::MAX_BYTES);
-    let error = parse_documents(format!("[{{}},{}]", json(Document::MAX_BYTES + 1)).as_bytes()).unwrap_err();
+    let error = parse_documents(format!("[{{}},{}]", json(Document::MAX_BYTES + 1)).as_bytes())
+        .unwrap_err();
     assert_eq!(
         error,
-        JsonError::TooLarge("the document at index 1 is 16777217 bytes of BSON, MongoDB takes at most 16777216".into())
+        JsonError::TooLarge(
+            "the document at index 1 is 16777217 bytes of BSON, MongoDB takes at most 16777216"
+                .into()
+        )
     );
 }
 
@@ -330,7 +426,12 @@ fn nesting_ends_at_100_levels_and_fits_a_small_stack() {
             nested(r#"{"a":"#, "[]", "}", 100),
             nested(r#"{"a":"#, r#"{"$regex":{}}"#, "}", 100),
             // What GET would write for the older form could not be sent again.
-            nested(r#"{"a":"#, r#"{"$code":"","$scope":{"b":{"$binary":"","$type":"00"}}}"#, "}", 99),
+            nested(
+                r#"{"a":"#,
+                r#"{"$code":"","$scope":{"b":{"$binary":"","$type":"00"}}}"#,
+                "}",
+                99,
+            ),
             nested(r#"{"a":"#, binary, "}", 101),
             format!(r#"{{"a":{}}}"#, nested("[", "", "]", 100)),
             nested(r#"{"a":"#, "1", "}", 100_000),
@@ -338,7 +439,10 @@ fn nesting_ends_at_100_levels_and_fits_a_small_stack() {
             nested(r#"{"a":{"$code":"","$scope":"#, "{}", "}}", 100_000),
         ] {
             let error = parse_document(json.as_bytes()).expect_err(&json).to_string();
-            assert!(error.starts_with("the document is nested deeper than 100 levels at line 1"), "{error}");
+            assert!(
+                error.starts_with("the document is nested deeper than 100 levels at line 1"),
+                "{error}"
+            );
         }
         // MongoDB may hold what this program does not take: it is written all the same.
         let mut bson = b"\x05\0\0\0\0".to_vec();
@@ -346,7 +450,10 @@ fn nesting_ends_at_100_levels_and_fits_a_small_stack() {
             let length = (bson.len() as i32 + 8).to_le_bytes();
             bson = [&length[..], b"\x03a\0", &bson, b"\0"].concat();
         }
-        assert_eq!(json_of(RawDocument::from_bytes(&bson).unwrap()), nested(r#"{"a":"#, "{}", "}", 10_000));
+        assert_eq!(
+            json_of(RawDocument::from_bytes(&bson).unwrap()),
+            nested(r#"{"a":"#, "{}", "}", 10_000)
+        );
     };
     // Half of what the server gives a thread.
     std::thread::Builder::new().stack_size(256 * 1024).spawn(check).unwrap().join().unwrap();
@@ -380,7 +487,8 @@ fn damaged_bson_is_an_error_and_leaves_the_output_alone() {
     ] {
         let bson = document(fields);
         let mut out = b"before".to_vec();
-        let result = write_document(RawDocument::from_bytes(&bson).unwrap(), Format::Relaxed, &mut out);
+        let result =
+            write_document(RawDocument::from_bytes(&bson).unwrap(), Format::Relaxed, &mut out);
         assert!(result.is_err(), "{fields:?} is {}", String::from_utf8_lossy(&out));
         assert_eq!(out, b"before");
     }
@@ -390,14 +498,18 @@ fn damaged_bson_is_an_error_and_leaves_the_output_alone() {
 fn ids_read_from_a_url() {
     let id = |text: &str| parse_id(text).unwrap().as_raw().into();
     assert!(matches!(id("57E193d7a9cc81b4027498b5"), RawBson::ObjectId(_)));
-    assert_eq!(id("\"57e193d7a9cc81b4027498b5\""), RawBson::String("57e193d7a9cc81b4027498b5".into()));
+    assert_eq!(
+        id("\"57e193d7a9cc81b4027498b5\""),
+        RawBson::String("57e193d7a9cc81b4027498b5".into())
+    );
     assert_eq!(id("42"), RawBson::Int32(42));
     assert_eq!(id(r#"{"$numberLong":"42"}"#), RawBson::Int64(42));
     assert_eq!(id("1.0"), RawBson::Double(1.0));
     assert_eq!(id("1e20"), RawBson::Double(1e20));
     assert_eq!(id("true"), RawBson::Boolean(true));
     assert_eq!(id("\"\""), RawBson::String(String::new()));
-    for text in ["Ada", "007", "+1", "1.", "a b", "NaN", "{", "{\"a\"}", "1 2", "true story", "é"] {
+    for text in ["Ada", "007", "+1", "1.", "a b", "NaN", "{", "{\"a\"}", "1 2", "true story", "é"]
+    {
         assert_eq!(id(text), RawBson::String(text.into()));
     }
     let too_deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
@@ -462,19 +574,23 @@ fn raw(document: &bson::Document) -> RawDocumentBuf {
 }
 
 fn any_binary() -> impl Strategy<Value = Bson> {
-    (any::<u8>(), any::<Vec<u8>>())
-        .prop_map(|(subtype, bytes)| Bson::Binary(Binary { subtype: BinarySubtype::from(subtype), bytes }))
-}
-
-fn any_decimal() -> impl Strategy<Value = Bson> {
-    (any::<bool>(), 0..10u128.pow(34), -6176..=6111i32).prop_map(|(negative, coefficient, exponent)| {
-        let sign = if negative { "-" } else { "" };
-        let decimal: Decimal128 = format!("{sign}{coefficient}E{exponent}").parse().unwrap();
-        Bson::Decimal128(decimal)
+    (any::<u8>(), any::<Vec<u8>>()).prop_map(|(subtype, bytes)| {
+        Bson::Binary(Binary { subtype: BinarySubtype::from(subtype), bytes })
     })
 }
 
-/// Every type that relaxed Extended JSON keeps: not an int64 that fits an int32, nor the payload of a NaN.
+fn any_decimal() -> impl Strategy<Value = Bson> {
+    (any::<bool>(), 0..10u128.pow(34), -6176..=6111i32).prop_map(
+        |(negative, coefficient, exponent)| {
+            let sign = if negative { "-" } else { "" };
+            let decimal: Decimal128 = format!("{sign}{coefficient}E{exponent}").parse().unwrap();
+            Bson::Decimal128(decimal)
+        },
+    )
+}
+
+/// Every type that relaxed Extended JSON keeps: not an int64 that fits an int32, nor the payload of
+/// a NaN.
 fn any_leaf() -> impl Strategy<Value = Bson> {
     let text = any::<String>;
     let c_string = || "[^\\x00]{0,8}";
@@ -485,7 +601,9 @@ fn any_leaf() -> impl Strategy<Value = Bson> {
         Just(Bson::MaxKey),
         any::<bool>().prop_map(Bson::Boolean),
         any::<i32>().prop_map(Bson::Int32),
-        any::<i64>().prop_filter("int32", |number| i32::try_from(*number).is_err()).prop_map(Bson::Int64),
+        any::<i64>()
+            .prop_filter("int32", |number| i32::try_from(*number).is_err())
+            .prop_map(Bson::Int64),
         any::<f64>().prop_map(Bson::Double),
         Just(Bson::Double(f64::NAN)),
         Just(Bson::Double(f64::INFINITY)),
@@ -495,21 +613,23 @@ fn any_leaf() -> impl Strategy<Value = Bson> {
         "[0-9a-f]{24}|[0-9.eE+-]{1,6}|[{}\\[\\]\":,0-9 ]{1,6}|true|null".prop_map(Bson::String),
         any::<[u8; 12]>().prop_map(|bytes| Bson::ObjectId(bytes.into())),
         any::<i64>().prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis))),
-        (0..253_402_300_800_000i64).prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis))),
+        (0..253_402_300_800_000i64)
+            .prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis))),
         any_binary(),
         any_decimal(),
-        any::<(u32, u32)>().prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment })),
-        (c_string(), "i?l?m?s?u?x?").prop_map(|(pattern, options)| Bson::RegularExpression(Regex {
-            pattern: pattern.try_into().unwrap(),
-            options: options.try_into().unwrap(),
-        })),
+        any::<(u32, u32)>()
+            .prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment })),
+        (c_string(), "i?l?m?s?u?x?").prop_map(|(pattern, options)| Bson::RegularExpression(
+            Regex { pattern: pattern.try_into().unwrap(), options: options.try_into().unwrap() }
+        )),
         text().prop_map(Bson::JavaScriptCode),
         text().prop_map(Bson::Symbol),
     ]
 }
 
 fn any_key() -> impl Strategy<Value = String> {
-    "[^\\x00]{0,6}|[a-c$._]{1,3}".prop_filter("a key of Extended JSON", |key| !extended::may_be_type_key(key))
+    "[^\\x00]{0,6}|[a-c$._]{1,3}"
+        .prop_filter("a key of Extended JSON", |key| !extended::may_be_type_key(key))
 }
 
 fn any_value() -> impl Strategy<Value = Bson> {
@@ -521,18 +641,21 @@ fn any_value() -> impl Strategy<Value = Bson> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Bson::Array),
             document().prop_map(Bson::Document),
-            (any::<String>(), document())
-                .prop_map(|(code, scope)| Bson::JavaScriptCodeWithScope(JavaScriptCodeWithScope { code, scope })),
+            (any::<String>(), document()).prop_map(|(code, scope)| Bson::JavaScriptCodeWithScope(
+                JavaScriptCodeWithScope { code, scope }
+            )),
         ]
     })
 }
 
 fn any_document() -> impl Strategy<Value = RawDocumentBuf> {
-    (any::<i32>(), prop::collection::vec((any_key(), any_value()), 0..8)).prop_map(|(id, fields)| {
-        let mut document = bson::doc! { "_id": id };
-        document.extend(fields.into_iter().filter(|(key, _)| key != "_id"));
-        raw(&document)
-    })
+    (any::<i32>(), prop::collection::vec((any_key(), any_value()), 0..8)).prop_map(
+        |(id, fields)| {
+            let mut document = bson::doc! { "_id": id };
+            document.extend(fields.into_iter().filter(|(key, _)| key != "_id"));
+            raw(&document)
+        },
+    )
 }
 
 /// One byte of `bytes` changed, or the rest cut off.

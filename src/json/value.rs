@@ -10,8 +10,8 @@ use super::builder::{Builder, Object};
 use super::extended::{self, append_string};
 use super::{MAX_DEPTH, failure, scalar};
 
-/// `{"$dbPointer":{"$id":{"$oid":…}}}` is three objects in JSON and none in BSON. What is deeper than that need not be
-/// read to be refused.
+/// `{"$dbPointer":{"$id":{"$oid":…}}}` is three objects in JSON and none in BSON. What is deeper
+/// than that need not be read to be refused.
 const LEVELS_IN_A_TYPE: usize = 3;
 
 /// A value of any type, for the element whose type byte is at `tag`.
@@ -61,8 +61,8 @@ impl<'de> Visitor<'de> for Value<'_> {
         }
     }
 
-    /// Also what serde_json makes of an integer beyond 64 bits, which is then found in the text; and of `-0`, which no
-    /// BSON integer holds.
+    /// Also what serde_json makes of an integer beyond 64 bits, which is then found in the text;
+    /// and of `-0`, which no BSON integer holds.
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
         const BEYOND_64_BITS: f64 = i64::MAX as f64;
         if value.abs() >= BEYOND_64_BITS {
@@ -88,7 +88,8 @@ impl<'de> Visitor<'de> for Value<'_> {
         let mut may_be_type = false;
         while let Some(key) = map.next_key_seed(Key)? {
             may_be_type |= extended::may_be_type_key(&key);
-            // A scope is a document, and the object around it counts too: the types in it need room below the limit.
+            // A scope is a document, and the object around it counts too: the types in it need room
+            // below the limit.
             let in_type = extended::is_type_key(&key) && key != "$scope";
             let tag = object.begin_field(builder, &key)?;
             map.next_value_seed(Value { builder, tag, depth: depth + 1, in_type })?;
@@ -110,7 +111,10 @@ impl<'de> Visitor<'de> for Value<'_> {
         builder.bson[tag] = ElementType::Array as u8;
         let start = builder.begin_document();
         let mut index = 0;
-        while elements.next_element_seed(ArrayElement { builder, index, depth: depth + 1 })?.is_some() {
+        while elements
+            .next_element_seed(ArrayElement { builder, index, depth: depth + 1 })?
+            .is_some()
+        {
             index += 1;
         }
         builder.end_document(start);
@@ -152,7 +156,10 @@ pub(super) struct Key;
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = Cow<'de, str>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Cow<'de, str>, D::Error> {
         deserializer.deserialize_str(self)
     }
 }

@@ -1,6 +1,7 @@
 //! Raw BSON -> Extended JSON, byte by byte into one buffer: the hot path of every page.
 //!
-//! It trusts nothing about the BSON: damaged bytes are an error, never a panic, and nesting takes no stack.
+//! It trusts nothing about the BSON: damaged bytes are an error, never a panic, and nesting takes
+//! no stack.
 
 use std::io::Write;
 
@@ -8,7 +9,9 @@ use bson::Decimal128;
 use bson::spec::ElementType;
 
 use super::reader::Reader;
-use super::scalar::{binary, date, double, integer, number, object_id, sort_options, string, wrapped_string};
+use super::scalar::{
+    binary, date, double, integer, number, object_id, sort_options, string, wrapped_string,
+};
 use super::{Format, InvalidBson};
 
 /// Appends the document; leaves `out` as it was if the BSON is not valid.
@@ -36,7 +39,8 @@ pub(super) fn first_value(bson: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidB
     })
 }
 
-/// All strings are checked to be UTF-8 here at once: one pass over the JSON is faster than one a string, and says the same.
+/// All strings are checked to be UTF-8 here at once: one pass over the JSON is faster than one a
+/// string, and says the same.
 fn undo_on_error(
     out: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), InvalidBson>,
@@ -67,7 +71,12 @@ impl Level {
 }
 
 /// Writes the fields of `level` and of all that is nested in it, to its end.
-fn fields(reader: &mut Reader<'_>, mut level: Level, format: Format, out: &mut Vec<u8>) -> Result<(), InvalidBson> {
+fn fields(
+    reader: &mut Reader<'_>,
+    mut level: Level,
+    format: Format,
+    out: &mut Vec<u8>,
+) -> Result<(), InvalidBson> {
     let mut outer = Vec::new();
     open(&level, out);
     loop {
@@ -132,8 +141,12 @@ fn value(
             return Ok(Some(Level { close: b"}}", ..Level::document(end) }));
         }
         ElementType::String => string(reader.string()?, out),
-        ElementType::Int32 => integer("$numberInt", i32::from_le_bytes(reader.array()?), format, out),
-        ElementType::Int64 => integer("$numberLong", i64::from_le_bytes(reader.array()?), format, out),
+        ElementType::Int32 => {
+            integer("$numberInt", i32::from_le_bytes(reader.array()?), format, out)
+        }
+        ElementType::Int64 => {
+            integer("$numberLong", i64::from_le_bytes(reader.array()?), format, out)
+        }
         ElementType::Double => double(f64::from_le_bytes(reader.array()?), format, out),
         ElementType::Boolean => match reader.byte()? {
             0 => out.extend_from_slice(b"false"),
@@ -146,7 +159,11 @@ fn value(
         ElementType::Binary => binary(reader, out)?,
         ElementType::Decimal128 => {
             // Writing into a Vec cannot fail.
-            let _ = write!(out, "{{\"$numberDecimal\":\"{}\"}}", Decimal128::from_bytes(reader.array()?));
+            let _ = write!(
+                out,
+                "{{\"$numberDecimal\":\"{}\"}}",
+                Decimal128::from_bytes(reader.array()?)
+            );
         }
         ElementType::Timestamp => {
             let increment = u32::from_le_bytes(reader.array()?);

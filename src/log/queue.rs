@@ -1,6 +1,8 @@
-//! Lines on their way to standard error. Adding one never waits: where there is no room for it, it is lost and counted.
+//! Lines on their way to standard error. Adding one never waits: where there is no room for it, it
+//! is lost and counted.
 //!
-//! A line is queued, then being written (the writer took all that was queued), then written. One lock.
+//! A line is queued, then being written (the writer took all that was queued), then written. One
+//! lock.
 
 use std::io::{ErrorKind, Write};
 use std::mem;
@@ -15,7 +17,8 @@ const ROOM: usize = 256 * 1024;
 const ROOM_FOR_REQUESTS: usize = ROOM / 4 * 3;
 /// How much of its buffers an idle queue keeps, in bytes.
 const KEPT: usize = 16 * 1024;
-/// How long the writer leaves a standard error alone that somebody has made non-blocking, and that is full.
+/// How long the writer leaves a standard error alone that somebody has made non-blocking, and that
+/// is full.
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Queue {
@@ -54,7 +57,8 @@ impl Queue {
         self.add(line, ROOM);
     }
 
-    /// A line of the writer's own about lines that are missing: there is always room for it, and it is rare.
+    /// A line of the writer's own about lines that are missing: there is always room for it, and it
+    /// is rare.
     pub(super) fn add_report(&self, line: &[u8]) {
         self.add(line, usize::MAX);
     }
@@ -84,10 +88,11 @@ impl Queue {
         drop(self.written.wait_timeout_while(self.lock(), left, is_busy));
     }
 
-    /// Writes what is queued, or waits for that for as long as `patience`. Returns how many lines were lost that nobody
-    /// has been told of, once they can be told. One thread calls this.
+    /// Writes what is queued, or waits for that for as long as `patience`. Returns how many lines
+    /// were lost that nobody has been told of, once they can be told. One thread calls this.
     pub(super) fn write_next(&self, out: &mut impl Write, patience: Duration) -> u64 {
-        let waited = self.grew.wait_timeout_while(self.lock(), patience, |state| state.queued.is_empty());
+        let waited =
+            self.grew.wait_timeout_while(self.lock(), patience, |state| state.queued.is_empty());
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let mut lines = mem::take(&mut state.queued);
         state.is_writing = true;
@@ -100,7 +105,8 @@ impl Queue {
         let mut state = self.lock();
         state.is_writing = false;
         state.lost += lost;
-        // What is queued by now came before the loss, so the report stands where the lines are missing.
+        // What is queued by now came before the loss, so the report stands where the lines are
+        // missing.
         let reported = if lost == 0 { mem::take(&mut state.lost) } else { 0 };
         if state.queued.is_empty() {
             state.queued = lines;

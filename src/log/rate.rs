@@ -7,7 +7,8 @@ pub(super) struct Rate {
     /// Lines per second at most.
     limit: u32,
     started: Instant,
-    /// The current second since `started`, in the upper half, and how many lines it has admitted, in the lower.
+    /// The current second since `started`, in the upper half, and how many lines it has admitted,
+    /// in the lower.
     window: AtomicU64,
     left_out: AtomicU64,
     /// How many of `left_out` have been reported.
@@ -17,7 +18,13 @@ pub(super) struct Rate {
 impl Rate {
     pub(super) fn new(limit: u32) -> Self {
         let zero = AtomicU64::new;
-        Self { limit, started: Instant::now(), window: zero(0), left_out: zero(0), reported: zero(0) }
+        Self {
+            limit,
+            started: Instant::now(),
+            window: zero(0),
+            left_out: zero(0),
+            reported: zero(0),
+        }
     }
 
     pub(super) fn limit(&self) -> u32 {

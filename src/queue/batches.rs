@@ -39,7 +39,8 @@ impl<Q: Weigh + Send + 'static, A: Clone + Send + 'static> Backlog for Batches<Q
     fn add(&mut self, request: Q, completion: Arc<dyn Complete<A>>) -> Place {
         self.last_number += 1;
         let weight = request.weight();
-        self.pending.insert(self.last_number, Write { request, weight, since: Instant::now(), completion });
+        self.pending
+            .insert(self.last_number, Write { request, weight, since: Instant::now(), completion });
         Place { entry: self.last_number, waiter: 0 }
     }
 

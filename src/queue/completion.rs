@@ -69,7 +69,8 @@ impl<A, F: FnOnce(Result<A, Unanswered>) + Send> Settle for Completion<A, F> {
     }
 }
 
-/// A request that may not be answered yet. Dropped, it is cancelled and its completion is never called.
+/// A request that may not be answered yet. Dropped, it is cancelled and its completion is never
+/// called.
 #[must_use = "a request that is dropped is cancelled"]
 pub(crate) struct Pending {
     request: Option<Request>,
@@ -82,7 +83,11 @@ struct Request {
 }
 
 impl Pending {
-    pub(super) fn new<A, F>(queue: Arc<dyn Cancel>, place: Place, completion: Arc<Completion<A, F>>) -> Self
+    pub(super) fn new<A, F>(
+        queue: Arc<dyn Cancel>,
+        place: Place,
+        completion: Arc<Completion<A, F>>,
+    ) -> Self
     where
         A: 'static,
         F: FnOnce(Result<A, Unanswered>) + Send + 'static,
@@ -95,14 +100,18 @@ impl Pending {
         Self { request: None }
     }
 
-    /// Waits no longer: the completion is called now, unless it has been, or is being called on another thread.
-    /// Never blocks.
+    /// Waits no longer: the completion is called now, unless it has been, or is being called on
+    /// another thread. Never blocks.
     pub(crate) fn give_up(self) {
         let Some(request) = &self.request else { return };
         if request.completion.is_settled() {
             return;
         }
-        let reason = if request.queue.cancel(request.place) { Unanswered::NotStarted } else { Unanswered::Unknown };
+        let reason = if request.queue.cancel(request.place) {
+            Unanswered::NotStarted
+        } else {
+            Unanswered::Unknown
+        };
         request.completion.fail(reason);
     }
 }

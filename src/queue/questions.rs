@@ -1,7 +1,7 @@
 //! Coalescing of reads: equal questions share one answer, and several questions may share one call.
 //!
-//! A request joins only a question that is pending, never one that a call is being made for, so that it sees
-//! everything that was acknowledged before it came.
+//! A request joins only a question that is pending, never one that a call is being made for, so
+//! that it sees everything that was acknowledged before it came.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -32,7 +32,14 @@ struct Question<K, A> {
 
 impl<K, A> Questions<K, A> {
     pub(crate) fn new(max_per_call: usize, coalesce: bool) -> Self {
-        Self { max_per_call, coalesce, pending: BTreeMap::new(), numbers: HashMap::new(), last_number: 0, waiting: 0 }
+        Self {
+            max_per_call,
+            coalesce,
+            pending: BTreeMap::new(),
+            numbers: HashMap::new(),
+            last_number: 0,
+            waiting: 0,
+        }
     }
 }
 
@@ -81,7 +88,8 @@ where
         {
             self.numbers.remove(&question.key);
             let index = call.requests.len();
-            call.completions.extend(question.completions.into_values().map(|completion| (index, completion)));
+            call.completions
+                .extend(question.completions.into_values().map(|completion| (index, completion)));
             call.requests.push(question.key);
         }
         self.waiting -= call.completions.len();
@@ -118,6 +126,9 @@ mod tests {
         assert_eq!((questions.waiting(), questions.numbers.len()), (1, 1));
         assert_eq!(questions.take().unwrap().requests, [3]);
         assert!(questions.take().is_none());
-        assert_eq!((questions.waiting(), questions.numbers.len(), questions.pending.len()), (0, 0, 0));
+        assert_eq!(
+            (questions.waiting(), questions.numbers.len(), questions.pending.len()),
+            (0, 0, 0)
+        );
     }
 }

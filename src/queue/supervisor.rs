@@ -1,7 +1,8 @@
-//! One thread that looks after all queues: it starts further threads where calls are slow or stuck. It also knows
-//! when all threads of the queues have ended.
+//! One thread that looks after all queues: it starts further threads where calls are slow or stuck.
+//! It also knows when all threads of the queues have ended.
 //!
-//! It sleeps while no request has to wait. Then it looks every `TICK` until it finds nothing pending.
+//! It sleeps while no request has to wait. Then it looks every `TICK` until it finds nothing
+//! pending.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,8 +35,8 @@ pub(crate) struct Supervisor {
 
 /// Wakes the supervisor.
 pub(super) struct Alarm {
-    /// Set before the supervisor looks at the queues for the last time. A request that it does not see there is added
-    /// after that, and whoever adds it sees this: the queue's lock is between.
+    /// Set before the supervisor looks at the queues for the last time. A request that it does not
+    /// see there is added after that, and whoever adds it sees this: the queue's lock is between.
     is_asleep: AtomicBool,
     is_closed: Monitor<bool>,
 }
@@ -69,8 +70,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits until all threads of closed queues, and this one's, have ended, but not beyond `deadline`. A stuck one is
-    /// left behind.
+    /// Waits until all threads of closed queues, and this one's, have ended, but not beyond
+    /// `deadline`. A stuck one is left behind.
     pub(crate) fn close(&self, deadline: Instant) {
         *self.alarm.is_closed.lock() = true;
         self.alarm.is_closed.notify_all();
@@ -103,8 +104,11 @@ impl Alarm {
     fn look_after(&self, queues: &[Arc<dyn Supervised>]) {
         loop {
             let closed = self.is_closed.lock();
-            let closed = self.is_closed.wait_while(closed, |closed| !*closed && self.is_asleep.load(Relaxed));
-            let closed = self.is_closed.wait_while_until(closed, Instant::now() + TICK, |closed| !*closed);
+            let closed = self
+                .is_closed
+                .wait_while(closed, |closed| !*closed && self.is_asleep.load(Relaxed));
+            let closed =
+                self.is_closed.wait_while_until(closed, Instant::now() + TICK, |closed| !*closed);
             if *closed {
                 return;
             }

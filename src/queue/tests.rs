@@ -24,7 +24,8 @@ impl Weigh for u32 {
 
 type Answered = Result<u32, Unanswered>;
 
-/// A queue whose calls report what they were asked, and then wait to be let go. Its answers are ten times the requests.
+/// A queue whose calls report what they were asked, and then wait to be let go. Its answers are ten
+/// times the requests.
 struct Gated<B: Backlog<Request = u32, Answer = u32>> {
     queue: Queue<B>,
     supervisor: Supervisor,
@@ -152,7 +153,9 @@ fn giving_up_pending_request_cancels_it() {
     assert_eq!(test.next_call(), (vec![3], 1));
     test.let_go.send(()).unwrap();
     assert_eq!((test.next_answer(), test.next_answer()), ((1, Ok(10)), (3, Ok(30))));
-    test.wait_for_state("a request is left", |state| state.backlog.waiting() == 0 && state.calls.is_empty());
+    test.wait_for_state("a request is left", |state| {
+        state.backlog.waiting() == 0 && state.calls.is_empty()
+    });
     test.assert_no_answer();
 }
 
@@ -199,14 +202,17 @@ fn stuck_call_gets_extra_thread_that_ends_again() {
     assert_eq!(test.next_call(), (vec![1], 1));
     let _next = test.begin(2);
     assert_eq!(test.next_call(), (vec![2], 1), "on a second thread");
-    // Then both calls are slow, and whichever returns last must find that the other thread is enough.
+    // Then both calls are slow, and whichever returns last must find that the other thread is
+    // enough.
     thread::sleep(SLOW_AFTER);
     test.let_go.send(()).unwrap();
     test.let_go.send(()).unwrap();
     let mut answers = [test.next_answer(), test.next_answer()];
     answers.sort_by_key(|(request, _)| *request);
     assert_eq!(answers, [(1, Ok(10)), (2, Ok(20))]);
-    test.wait_for_state("the second thread did not end", |state| state.threads == 1 && state.idle == 1);
+    test.wait_for_state("the second thread did not end", |state| {
+        state.threads == 1 && state.idle == 1
+    });
     // Nothing is pending, so the supervisor sleeps, and wakes when it is needed again.
     let _stuck = test.begin(3);
     assert_eq!(test.next_call(), (vec![3], 1));
@@ -222,7 +228,10 @@ fn stuck_calls_get_as_many_threads_as_there_may_be() {
     let mut begun: Vec<u32> = (0..USUAL.slow).flat_map(|_| test.next_call().0).collect();
     begun.sort_unstable();
     assert_eq!(begun, [0, 1, 2, 3]);
-    assert!(test.calls.recv_timeout(SLOW_AFTER * 3).is_err(), "no more threads until a call is lost");
+    assert!(
+        test.calls.recv_timeout(SLOW_AFTER * 3).is_err(),
+        "no more threads until a call is lost"
+    );
     assert_eq!(test.next_call().0, [4], "after {LOST_AFTER:?}");
     drop(test.let_go);
 }

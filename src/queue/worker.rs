@@ -9,8 +9,8 @@ use super::supervisor::{Alive, Supervised};
 use super::{Backlog, Call, LOST_AFTER, Run, SLOW_AFTER, Shared, State, Unanswered};
 use crate::log;
 
-/// What an open queue has, and each of its threads. The fields are dropped in this order: once nothing is alive,
-/// nothing holds the store that `run` calls.
+/// What an open queue has, and each of its threads. The fields are dropped in this order: once
+/// nothing is alive, nothing holds the store that `run` calls.
 pub(super) struct Open<B: Backlog> {
     pub(super) run: Arc<Run<B::Request, B::Answer>>,
     pub(super) _alive: Alive,
@@ -68,8 +68,10 @@ impl<B: Backlog> Shared<B> {
                 break;
             } else {
                 state.idle += 1;
-                state = self.state.wait_while(state, |state| state.woken == 0 && state.open.is_some());
-                // Whoever wakes a thread counts it as woken, whichever that is; closing wakes all of them.
+                state =
+                    self.state.wait_while(state, |state| state.woken == 0 && state.open.is_some());
+                // Whoever wakes a thread counts it as woken, whichever that is; closing wakes all
+                // of them.
                 let counted = if state.woken > 0 { &mut state.woken } else { &mut state.idle };
                 *counted -= 1;
             }
@@ -77,14 +79,18 @@ impl<B: Backlog> Shared<B> {
         state.threads -= 1;
     }
 
-    /// Whether a thread whose call `began` then can leave what is pending to others: things are quick again.
+    /// Whether a thread whose call `began` then can leave what is pending to others: things are
+    /// quick again.
     fn is_unneeded(&self, state: &State<B>, began: Instant) -> bool {
         let now = Instant::now();
         let is_recent = |since: Instant| now.saturating_duration_since(since) < SLOW_AFTER;
-        is_recent(began) && state.backlog.oldest().is_none_or(is_recent) && self.has_quick_threads(state, now)
+        is_recent(began)
+            && state.backlog.oldest().is_none_or(is_recent)
+            && self.has_quick_threads(state, now)
     }
 
-    /// Whether there are as many threads as usual beside the one that asks, without those whose call is slow.
+    /// Whether there are as many threads as usual beside the one that asks, without those whose
+    /// call is slow.
     fn has_quick_threads(&self, state: &State<B>, now: Instant) -> bool {
         state.threads - 1 - state.calls_older_than(SLOW_AFTER, now) >= self.limits.usual
     }
@@ -115,14 +121,16 @@ impl<Q, A: Clone> Call<Q, A> {
     fn make(self, run: &Run<Q, A>) {
         let Self { requests, completions } = self;
         let count = completions.len();
-        // A panic has been logged by the hook; whoever waits for an answer must not wait longer for it.
+        // A panic has been logged by the hook; whoever waits for an answer must not wait longer for
+        // it.
         let answers = catch_unwind(AssertUnwindSafe(|| run(requests, count))).unwrap_or_default();
         let mut answers: Vec<Option<A>> = answers.into_iter().map(Some).collect();
         let mut completions = completions.into_iter().peekable();
         while let Some((index, completion)) = completions.next() {
             let is_last = completions.peek().is_none_or(|(next, _)| *next != index);
             let answer = answers.get_mut(index);
-            let answer = answer.and_then(|answer| if is_last { answer.take() } else { answer.clone() });
+            let answer =
+                answer.and_then(|answer| if is_last { answer.take() } else { answer.clone() });
             completion.complete(answer.ok_or(Unanswered::Unknown));
         }
     }

@@ -1,4 +1,5 @@
-//! `/data` and `/data/<id>`: storing JSON documents, reading them in pages, one by one, or all of them as a stream.
+//! `/data` and `/data/<id>`: storing JSON documents, reading them in pages, one by one, or all of
+//! them as a stream.
 
 use std::sync::Arc;
 
@@ -20,22 +21,34 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 /// Documents up to so many bytes are stored although memory is short.
 const SMALL_INSERT: usize = 1024;
-/// What a page or an export is taken to hold until it is there, in bytes, so that not all that wait begin at once.
+/// What a page or an export is taken to hold until it is there, in bytes, so that not all that wait
+/// begin at once.
 const PAGE_HELD: usize = 16 * 1024;
 /// Errors that one answer lists at most.
 const MAX_ERRORS: usize = 1000;
 
 impl App {
     /// `GET /data`
-    pub(super) fn list(&self, request: &Request, target: &Target, waker: &Waker) -> Result<Step, Problem> {
-        let [limit, order, after, format] = target.parameters(["limit", "order", "after", "format"])?;
+    pub(super) fn list(
+        &self,
+        request: &Request,
+        target: &Target,
+        waker: &Waker,
+    ) -> Result<Step, Problem> {
+        let [limit, order, after, format] =
+            target.parameters(["limit", "order", "after", "format"])?;
         let order = parse_order(order.as_deref())?;
         let format = parse_format(format.as_deref())?;
         let after = after.map(|text| parse_after(&text)).transpose()?;
         Ok(match negotiation::preferred(request, [JSON, NDJSON]) {
             NDJSON => {
                 let limit = parse_limit(limit.as_deref(), usize::MAX, usize::MAX)?;
-                self.export(PageQuery::new(after, order, limit.min(export::BATCH)), limit, format, waker)
+                self.export(
+                    PageQuery::new(after, order, limit.min(export::BATCH)),
+                    limit,
+                    format,
+                    waker,
+                )
             }
             _ => {
                 let limit = parse_limit(limit.as_deref(), DEFAULT_LIMIT, MAX_LIMIT)?;
@@ -58,16 +71,19 @@ impl App {
                 Format::Canonical => "&format=canonical",
             };
             let after = encode_id(id);
-            let link = format!("</data?limit={limit}&order={order}{format}&after={after}>; rel=\"next\"");
+            let link =
+                format!("</data?limit={limit}&order={order}{format}&after={after}>; rel=\"next\"");
             response.with_header("Link", link)
         })
     }
 
-    /// The first batch is read before the answer begins: a database that is down is a 503, not a broken stream.
+    /// The first batch is read before the answer begins: a database that is down is a 503, not a
+    /// broken stream.
     fn export(&self, query: PageQuery, limit: usize, format: Format, waker: &Waker) -> Step {
         let (db, of_export, first) = (self.db.clone(), waker.clone(), query.clone());
         self.ask_for_page(first, Layout::Lines, format, waker, move |page| {
-            let stream: Box<dyn Stream> = Box::new(Export::new(db, of_export, query, limit, format, page));
+            let stream: Box<dyn Stream> =
+                Box::new(Export::new(db, of_export, query, limit, format, page));
             Response::new(200, NDJSON, stream)
         })
     }
@@ -86,13 +102,22 @@ impl App {
             Err(error) => Step::Respond(Problem::from(error).into()),
         };
         let begin = move || -> Box<dyn Call> {
-            Box::new(StoreCall::new(Reply::ask(&waker, |done| db.page(query, layout, format, done)), PAGE_HELD, then))
+            Box::new(StoreCall::new(
+                Reply::ask(&waker, |done| db.page(query, layout, format, done)),
+                PAGE_HELD,
+                then,
+            ))
         };
         Step::Call { begin: Box::new(begin), held: 0, needs_memory: true }
     }
 
     /// `GET /data/<id>`
-    pub(super) fn get(&self, segment: &str, target: &Target, waker: &Waker) -> Result<Step, Problem> {
+    pub(super) fn get(
+        &self,
+        segment: &str,
+        target: &Target,
+        waker: &Waker,
+    ) -> Result<Step, Problem> {
         let [format] = target.parameters(["format"])?;
         let format = parse_format(format.as_deref())?;
         let id = decode_id(segment)?;
@@ -111,7 +136,12 @@ impl App {
     }
 
     /// `POST /data`
-    pub(super) fn store(&self, request: &Request, target: &Target, waker: &Waker) -> Result<Step, Problem> {
+    pub(super) fn store(
+        &self,
+        request: &Request,
+        target: &Target,
+        waker: &Waker,
+    ) -> Result<Step, Problem> {
         let [existing] = target.parameters(["existing"])?;
         if let Some(coding) = request.headers().get("Content-Encoding")
             && !coding.as_str().eq_ignore_ascii_case("identity")
@@ -119,9 +149,10 @@ impl App {
             return Err(unsupported("Send the body without a Content-Encoding."));
         }
         match negotiation::content_type(request).as_deref() {
-            Some(JSON) if existing.is_some() => {
-                Err(Problem::new(400, "The parameter existing goes with \"Content-Type: application/x-ndjson\" only."))
-            }
+            Some(JSON) if existing.is_some() => Err(Problem::new(
+                400,
+                "The parameter existing goes with \"Content-Type: application/x-ndjson\" only.",
+            )),
             Some(JSON) => self.collect_documents(request, waker),
             Some(NDJSON) => {
                 let existing = Existing::parse(existing.as_deref())?;
@@ -221,12 +252,16 @@ fn problem_of_some(answers: &[Outcome], ids: &[DocumentId]) -> Option<Problem> {
         .iter()
         .zip(ids)
         .enumerate()
-        .filter_map(|(index, (answer, id))| Some((index, problem_of_refusal(answer.as_ref().err()?, id))))
+        .filter_map(|(index, (answer, id))| {
+            Some((index, problem_of_refusal(answer.as_ref().err()?, id)))
+        })
         .collect();
     // A failure of the database weighs most, then a conflict: the answer has one status.
     let (_, worst) = problems.iter().max_by_key(|(_, problem)| problem.status)?;
     // What befell the whole command is said once.
-    if problems.len() == ids.len() && problems.iter().all(|(_, problem)| problem.detail() == worst.detail()) {
+    if problems.len() == ids.len()
+        && problems.iter().all(|(_, problem)| problem.detail() == worst.detail())
+    {
         return Some(worst.clone());
     }
     let detail = format!(
@@ -237,14 +272,21 @@ fn problem_of_some(answers: &[Outcome], ids: &[DocumentId]) -> Option<Problem> {
     let errors: Vec<String> = problems
         .iter()
         .take(MAX_ERRORS)
-        .map(|(index, problem)| format!("{{\"index\":{index},\"detail\":{}}}", json_string(problem.detail())))
+        .map(|(index, problem)| {
+            format!("{{\"index\":{index},\"detail\":{}}}", json_string(problem.detail()))
+        })
         .collect();
-    Some(worst.clone().with_detail(detail).with_member("errors", &format!("[{}]", errors.join(","))))
+    Some(
+        worst.clone().with_detail(detail).with_member("errors", &format!("[{}]", errors.join(","))),
+    )
 }
 
 pub(super) fn problem_of_refusal(refusal: &Refusal, id: &DocumentId) -> Problem {
     match refusal {
-        Refusal::Exists => Problem::new(409, format!("There is a document with the _id {} already.", id_as_json(id))),
+        Refusal::Exists => Problem::new(
+            409,
+            format!("There is a document with the _id {} already.", id_as_json(id)),
+        ),
         Refusal::Conflict(detail) => Problem::new(409, detail.clone()),
         Refusal::Unsupported(detail) => Problem::new(400, detail.clone()),
         Refusal::Failed(error) => error.clone().into(),
@@ -288,7 +330,9 @@ fn parse_limit(text: Option<&str>, default: usize, max: usize) -> Result<usize, 
     };
     match text.parse() {
         Ok(limit) if (1..=max).contains(&limit) => Ok(limit),
-        _ if max == usize::MAX => Err(Problem::new(400, "The parameter limit takes a number of 1 or more.")),
+        _ if max == usize::MAX => {
+            Err(Problem::new(400, "The parameter limit takes a number of 1 or more."))
+        }
         _ => Err(Problem::new(
             400,
             format!(
@@ -300,5 +344,6 @@ fn parse_limit(text: Option<&str>, default: usize, max: usize) -> Result<usize, 
 }
 
 fn parse_after(text: &str) -> Result<DocumentId, Problem> {
-    json::parse_id(text).map_err(|error| Problem::new(400, format!("The parameter after is not an _id: {error}")))
+    json::parse_id(text)
+        .map_err(|error| Problem::new(400, format!("The parameter after is not an _id: {error}")))
 }

@@ -1,4 +1,5 @@
-//! An export: the whole collection, one document per line, a batch at a time, so that memory does not grow with it.
+//! An export: the whole collection, one document per line, a batch at a time, so that memory does
+//! not grow with it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,7 +82,9 @@ impl Stream for Export {
     fn read_ahead(&mut self) {
         if let (State::Sent, Some(query)) = (&self.state, &self.query) {
             let query = query.clone();
-            let reply = Reply::ask(&self.waker, |done| self.db.page(query, Layout::Lines, self.format, done));
+            let reply = Reply::ask(&self.waker, |done| {
+                self.db.page(query, Layout::Lines, self.format, done)
+            });
             self.state = State::Asked(reply, deadline());
         }
     }

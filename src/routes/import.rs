@@ -1,8 +1,8 @@
-//! An import: one document per line, any number of them, in constant memory. Lines are stored in batches as they come in:
-//! one batch is in the store while the next one fills.
+//! An import: one document per line, any number of them, in constant memory. Lines are stored in
+//! batches as they come in: one batch is in the store while the next one fills.
 //!
-//! An import takes lines until its body ends or a line cannot be stored. Then it stores what came before, waits for it, and
-//! answers how many documents were stored.
+//! An import takes lines until its body ends or a line cannot be stored. Then it stores what came
+//! before, waits for it, and answers how many documents were stored.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,8 +22,9 @@ const BATCH_DOCUMENTS: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// A line longer than this, in bytes, is long work, and its memory is not kept for the next one.
 const LONG_LINE: usize = 64 * 1024;
-/// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can be longer than
-/// what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical format), but never so much.
+/// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can
+/// be longer than what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical format),
+/// but never so much.
 const LINE_FACTOR: usize = 10;
 
 /// What becomes of a line whose `_id` exists already.
@@ -162,7 +163,8 @@ impl Import {
     }
 
     fn stop_at_long_line(&mut self, number: u64) {
-        let detail = format!("it is longer than {} bytes ({LINE_FACTOR} times MAX_BODY).", self.max_line);
+        let detail =
+            format!("it is longer than {} bytes ({LINE_FACTOR} times MAX_BODY).", self.max_line);
         self.line = Vec::new();
         self.stop(413, number, detail);
     }
@@ -174,7 +176,8 @@ impl Import {
     fn store_batch(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         let reply = Reply::ask(&self.waker, |done| self.db.insert(batch.documents, done));
-        self.in_flight = Some(Storing { lines: batch.lines, bytes: batch.bytes, reply, until: deadline() });
+        self.in_flight =
+            Some(Storing { lines: batch.lines, bytes: batch.bytes, reply, until: deadline() });
     }
 
     /// Takes note of what became of a batch.
@@ -183,7 +186,9 @@ impl Import {
         for (line, answer) in lines.iter().zip(answers) {
             match answer {
                 Ok(_) => self.stored += 1,
-                Err(Refusal::Exists) if self.existing == Existing::Skip && !line.id_is_generated => {
+                Err(Refusal::Exists)
+                    if self.existing == Existing::Skip && !line.id_is_generated =>
+                {
                     self.passed_over += 1;
                 }
                 Err(refusal) => refused.push((line, refusal)),
@@ -202,7 +207,10 @@ impl Import {
                 let body = match self.existing {
                     Existing::Stop => format!("{{\"inserted\":{}}}\n", self.stored),
                     Existing::Skip => {
-                        format!("{{\"inserted\":{},\"existing\":{}}}\n", self.stored, self.passed_over)
+                        format!(
+                            "{{\"inserted\":{},\"existing\":{}}}\n",
+                            self.stored, self.passed_over
+                        )
                     }
                 };
                 return Response::new(201, JSON, body);
@@ -298,7 +306,9 @@ impl service::Import for Import {
             return self.poll();
         }
         match &self.in_flight {
-            Some(batch) if must_store || !self.is_open() => ImportState::Store { until: batch.until },
+            Some(batch) if must_store || !self.is_open() => {
+                ImportState::Store { until: batch.until }
+            }
             _ if self.is_line_whole && self.is_open() => ImportState::Work,
             None if !self.is_open() => ImportState::Done(self.answer()),
             _ => ImportState::Data,

@@ -3,7 +3,10 @@
 use crate::http::request::Request;
 
 /// The offer that the client prefers; the first one where it does not care, or wants none of them.
-pub(super) fn preferred<const OFFERS: usize>(request: &Request, offers: [&'static str; OFFERS]) -> &'static str {
+pub(super) fn preferred<const OFFERS: usize>(
+    request: &Request,
+    offers: [&'static str; OFFERS],
+) -> &'static str {
     let Some(accept) = request.headers().get("Accept") else {
         return offers[0];
     };
@@ -17,12 +20,13 @@ pub(super) fn preferred<const OFFERS: usize>(request: &Request, offers: [&'stati
     best.1
 }
 
-/// The media type of the request's body in lower case, without its parameters; `None` without a Content-Type or in
-/// another character set than UTF-8.
+/// The media type of the request's body in lower case, without its parameters; `None` without a
+/// Content-Type or in another character set than UTF-8.
 pub(super) fn content_type(request: &Request) -> Option<String> {
     let value = request.headers().get("Content-Type")?.as_str();
     let charset = parameter(value, "charset");
-    let is_utf8 = charset.is_none_or(|charset| charset.trim_matches('"').eq_ignore_ascii_case("utf-8"));
+    let is_utf8 =
+        charset.is_none_or(|charset| charset.trim_matches('"').eq_ignore_ascii_case("utf-8"));
     is_utf8.then(|| essence(value).to_ascii_lowercase())
 }
 
@@ -34,7 +38,8 @@ fn quality(accept: &str, media_type: &str) -> u32 {
         let name = essence(range);
         let precision = if name.eq_ignore_ascii_case(media_type) {
             3
-        } else if name.strip_suffix("/*").is_some_and(|name| name.eq_ignore_ascii_case(any_subtype)) {
+        } else if name.strip_suffix("/*").is_some_and(|name| name.eq_ignore_ascii_case(any_subtype))
+        {
             2
         } else if name == "*/*" {
             1

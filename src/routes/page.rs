@@ -5,8 +5,8 @@ use crate::response::{HTML, Response};
 /// The page, its style and its script in it, with names in double braces for what is filled in.
 const SOURCE: &str = include_str!("page.html");
 
-/// Nothing runs or is loaded but what the page came with. tests/page.rs holds the hashes to what is served and, when it
-/// fails, prints the right ones.
+/// Nothing runs or is loaded but what the page came with. tests/page.rs holds the hashes to what is
+/// served and, when it fails, prints the right ones.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     script-src 'sha256-3YdfNYNZMHAIS9ZzB67h8uBk7sqiOtyiT/nShY0yYRk='; \
     style-src 'sha256-ADHA6LkZyFC0jTE9CPtky6GpWi8fUgUzlreF/U0c5oI='; \
@@ -20,7 +20,10 @@ pub(super) struct Page {
 impl Page {
     /// `store` is what people call the place of the documents.
     pub(super) fn new(store: &str) -> Self {
-        let lines = SOURCE.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        let lines = SOURCE
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("//"));
         let text = lines.collect::<Vec<_>>().join("\n");
         Self { text: text.replace("{{store}}", &escape(store)) }
     }

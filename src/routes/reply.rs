@@ -15,7 +15,10 @@ pub(super) struct Reply<A> {
 
 impl<A: Send + 'static> Reply<A> {
     /// Begins the call that `ask` makes; its answer wakes the connection.
-    pub(super) fn ask(waker: &Waker, ask: impl FnOnce(Box<dyn FnOnce(A) + Send>) -> Pending) -> Self {
+    pub(super) fn ask(
+        waker: &Waker,
+        ask: impl FnOnce(Box<dyn FnOnce(A) + Send>) -> Pending,
+    ) -> Self {
         let answer = Arc::new(Mutex::new(None));
         let (place, waker) = (answer.clone(), waker.clone());
         let pending = ask(Box::new(move |answer| {
@@ -47,7 +50,11 @@ pub(super) struct StoreCall<A> {
 }
 
 impl<A: Send + 'static> StoreCall<A> {
-    pub(super) fn new(reply: Reply<A>, held: usize, then: impl FnOnce(A) -> Step + Send + 'static) -> Self {
+    pub(super) fn new(
+        reply: Reply<A>,
+        held: usize,
+        then: impl FnOnce(A) -> Step + Send + 'static,
+    ) -> Self {
         Self { reply, then: Some(Box::new(then)), held }
     }
 }

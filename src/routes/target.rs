@@ -33,7 +33,10 @@ impl<'a> Target<'a> {
                 Resource::Document(&rest[1..])
             }
             _ => {
-                return Err(Problem::new(404, "There is nothing here. The resources are /, /data and /data/<id>."));
+                return Err(Problem::new(
+                    404,
+                    "There is nothing here. The resources are /, /data and /data/<id>.",
+                ));
             }
         };
         Ok(Self { resource, query })
@@ -66,7 +69,8 @@ impl<'a> Target<'a> {
 
 /// The target without scheme and host, which a client may send as well (RFC 9112, section 3.2.2).
 fn origin_form(target: &str) -> &str {
-    let Some(rest) = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) else {
+    let Some(rest) = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"))
+    else {
         return target;
     };
     rest.find(['/', '?']).map_or("/", |start| &rest[start..])
@@ -76,7 +80,9 @@ fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
     let detail = match known {
         [] => format!("There is no parameter {name:?}: this resource takes none."),
         [known] => format!("There is no parameter {name:?}: this resource takes only {known}."),
-        known => format!("There is no parameter {name:?}. The parameters are {}.", known.join(", ")),
+        known => {
+            format!("There is no parameter {name:?}. The parameters are {}.", known.join(", "))
+        }
     };
     Problem::new(400, detail)
 }
@@ -84,7 +90,8 @@ fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
 /// The `_id` that a path segment names.
 pub(super) fn decode_id(segment: &str) -> Result<DocumentId, Problem> {
     let text = decode(segment)?;
-    json::parse_id(&text).map_err(|error| Problem::new(400, format!("The path does not end in an _id: {error}")))
+    json::parse_id(&text)
+        .map_err(|error| Problem::new(400, format!("The path does not end in an _id: {error}")))
 }
 
 /// The path segment, or the value of `after`, that names an `_id`.
@@ -98,5 +105,6 @@ fn decode_form(text: &str) -> Result<String, Problem> {
 }
 
 fn decode(text: &str) -> Result<String, Problem> {
-    percent::decode(text).map_err(|problem| Problem::new(400, format!("The URL cannot be read: {problem}.")))
+    percent::decode(text)
+        .map_err(|problem| Problem::new(400, format!("The URL cannot be read: {problem}.")))
 }

@@ -1,5 +1,6 @@
-//! One connection as a state machine over bytes: what comes in, what goes out, and what it waits for in between. It has no
-//! socket, no thread and no clock of its own: a worker drives it with a `Transport` and the time.
+//! One connection as a state machine over bytes: what comes in, what goes out, and what it waits
+//! for in between. It has no socket, no thread and no clock of its own: a worker drives it with a
+//! `Transport` and the time.
 //!
 //! The states, in the order in which a connection lives through them:
 //!
@@ -8,13 +9,14 @@
 //! - `Store`: the request waits for the store.
 //! - `Answer`: the answer goes out. Its pieces may have to wait for the store.
 //! - `Discard`: the answer is out, and the rest of a body that nobody wanted comes in.
-//! - `Closing`: nothing more goes out; what the client still sends is taken in for a while, since closing a socket with
-//!   unread bytes would take the answer back.
+//! - `Closing`: nothing more goes out; what the client still sends is taken in for a while, since
+//!   closing a socket with unread bytes would take the answer back.
 //! - `Closed`.
 //!
-//! The inputs are bytes, room for bytes, the client's end, a wake from the store, and time. All of them come the same way:
-//! `drive` looks at what there is and returns what to wait for. So an input too many does no harm, a deadline is judged
-//! where the state is known, and nobody closes a connection from outside.
+//! The inputs are bytes, room for bytes, the client's end, a wake from the store, and time. All of
+//! them come the same way: `drive` looks at what there is and returns what to wait for. So an input
+//! too many does no harm, a deadline is judged where the state is known, and nobody closes a
+//! connection from outside.
 
 mod answer;
 mod body;
@@ -40,19 +42,22 @@ use head::ReadingHead;
 
 /// How long a connection may be idle whatever others need: a request may be on its way.
 pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);
-/// How long after the store's deadline an answer may still take, where it is on its way from one thread to another.
+/// How long after the store's deadline an answer may still take, where it is on its way from one
+/// thread to another.
 const GIVE_UP_WITHIN: Duration = Duration::from_millis(500);
 /// What is received of a client although memory is short, in bytes: small bodies never wait for it.
 const SMALL_BODY: usize = 4 * 1024;
 /// How long a closing connection takes in what the client still sends.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long the store has for a request once its body is there. The answer is out within 5 s; the rest is for its way.
+/// How long the store has for a request once its body is there. The answer is out within 5 s; the
+/// rest is for its way.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
-/// The most that is received in one turn of what takes work, before it is somebody else's turn, in bytes.
+/// The most that is received in one turn of what takes work, before it is somebody else's turn, in
+/// bytes.
 const MAX_TAKEN_AT_ONCE: usize = 64 * 1024;
 
-/// The socket of a connection, or a test's stand-in. Nothing here blocks: where nothing can be done now, the error is
-/// `WouldBlock`.
+/// The socket of a connection, or a test's stand-in. Nothing here blocks: where nothing can be done
+/// now, the error is `WouldBlock`.
 pub(super) trait Transport {
     /// 0 is the end of what the client sends.
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize>;
@@ -62,7 +67,8 @@ pub(super) trait Transport {
     fn send(&mut self, bytes: &[u8], more: bool) -> io::Result<usize>;
     /// Nothing more will be sent.
     fn end_sending(&mut self);
-    /// Whether the end, whatever brings it about, looks like a failure to the client, and not like the end of an answer.
+    /// Whether the end, whatever brings it about, looks like a failure to the client, and not like
+    /// the end of an answer.
     fn reset_at_end(&mut self, reset: bool);
 }
 
@@ -74,7 +80,8 @@ pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     /// The next answer is its connection's last.
     pub(super) close_after_answer: bool,
-    /// Others need this connection's place, or the server is stopping: one that has been idle for a while ends.
+    /// Others need this connection's place, or the server is stopping: one that has been idle for a
+    /// while ends.
     pub(super) end_if_idle: bool,
     /// The server ends soon: a body that is not here yet will not be waited for.
     pub(super) end_bodies: bool,
@@ -151,7 +158,12 @@ impl Connection {
     }
 
     /// Does what can be done now, with the worker's buffer, and says what to wait for.
-    pub(super) fn drive(&mut self, socket: &mut dyn Transport, buffer: &mut Option<Buffer>, turn: &Turn) -> Wait {
+    pub(super) fn drive(
+        &mut self,
+        socket: &mut dyn Transport,
+        buffer: &mut Option<Buffer>,
+        turn: &Turn,
+    ) -> Wait {
         self.input.borrow(buffer.take().unwrap_or_else(Buffer::new));
         self.taken = 0;
         let wait = loop {
@@ -237,11 +249,18 @@ impl Connection {
     }
 
     /// Goes where the service says.
-    fn follow(&mut self, step: Step, exchange: Box<InFlight>, rest: BodyReader, turn: &Turn) -> Flow {
+    fn follow(
+        &mut self,
+        step: Step,
+        exchange: Box<InFlight>,
+        rest: BodyReader,
+        turn: &Turn,
+    ) -> Flow {
         match step {
             Step::Respond(response) => self.answer(response, exchange, rest, turn),
             Step::Collect { limit, then } => {
-                let receiving = Receiving::collect(limit, then, rest, exchange.expects_continue(), turn);
+                let receiving =
+                    Receiving::collect(limit, then, rest, exchange.expects_continue(), turn);
                 self.go_on_in(State::Body(exchange, receiving))
             }
             Step::Import(import) => {
@@ -256,7 +275,13 @@ impl Connection {
         }
     }
 
-    fn ask_store(&mut self, exchange: Box<InFlight>, rest: BodyReader, asking: Asking, turn: &Turn) -> Flow {
+    fn ask_store(
+        &mut self,
+        exchange: Box<InFlight>,
+        rest: BodyReader,
+        asking: Asking,
+        turn: &Turn,
+    ) -> Flow {
         match asking {
             Asking::Before { needs_memory: true, until, .. }
                 if turn.evict || (turn.is_memory_short && turn.now >= until) =>
@@ -267,7 +292,9 @@ impl Connection {
                 self.park_in(State::Store(exchange, rest, asking), Wait::Memory(until))
             }
             Asking::Before { begin, until, .. } => match protect(begin) {
-                Some(call) => self.go_on_in(State::Store(exchange, rest, Asking::Underway { call, until })),
+                Some(call) => {
+                    self.go_on_in(State::Store(exchange, rest, Asking::Underway { call, until }))
+                }
                 None => self.answer_last(failed(), exchange, turn),
             },
             Asking::Underway { mut call, until } => {
@@ -281,8 +308,12 @@ impl Connection {
                 match step {
                     Some(Some(step)) => self.follow(step, exchange, rest, turn),
                     Some(None) if turn.now < until + GIVE_UP_WITHIN => {
-                        let wait = Wait::Store(if is_late { until + GIVE_UP_WITHIN } else { until });
-                        self.park_in(State::Store(exchange, rest, Asking::Underway { call, until }), wait)
+                        let wait =
+                            Wait::Store(if is_late { until + GIVE_UP_WITHIN } else { until });
+                        self.park_in(
+                            State::Store(exchange, rest, Asking::Underway { call, until }),
+                            wait,
+                        )
                     }
                     Some(None) | None => self.answer_last(failed(), exchange, turn),
                 }

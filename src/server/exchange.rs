@@ -1,5 +1,5 @@
-//! One request in progress, from the end of its head to the end of its answer: what the log and the metrics are told,
-//! whatever way it ends.
+//! One request in progress, from the end of its head to the end of its answer: what the log and the
+//! metrics are told, whatever way it ends.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,8 @@ use crate::http::head::{Head, Version};
 use crate::http::request::Request;
 use crate::request_id::RequestId;
 
-/// Its drop reports it, so that no way out (eviction, a panic, the end of the process) can forget to.
+/// Its drop reports it, so that no way out (eviction, a panic, the end of the process) can forget
+/// to.
 pub(super) struct InFlight {
     service: Arc<dyn Service>,
     /// None where the head was refused.
@@ -39,7 +40,12 @@ impl InFlight {
         service.count(0, 1);
         let Head { request, version, keep_alive, expects_continue, .. } = head;
         let is_head = *request.method() == Method::Head;
-        Self::new(service, Some(Asked { request, id, version, keep_alive, expects_continue }), is_head, now)
+        Self::new(
+            service,
+            Some(Asked { request, id, version, keep_alive, expects_continue }),
+            is_head,
+            now,
+        )
     }
 
     /// Of a head that was refused: there is an answer, but no request.
@@ -47,9 +53,22 @@ impl InFlight {
         Self::new(service, None, is_head, now)
     }
 
-    fn new(service: &Arc<dyn Service>, asked: Option<Asked>, is_head: bool, started: Instant) -> Box<Self> {
+    fn new(
+        service: &Arc<dyn Service>,
+        asked: Option<Asked>,
+        is_head: bool,
+        started: Instant,
+    ) -> Box<Self> {
         // A status that stays is that of a request which ended without an answer.
-        Box::new(Self { service: service.clone(), asked, is_head, started, status: 500, bytes: 0, is_complete: false })
+        Box::new(Self {
+            service: service.clone(),
+            asked,
+            is_head,
+            started,
+            status: 500,
+            bytes: 0,
+            is_complete: false,
+        })
     }
 
     pub(super) fn request(&self) -> Option<&Request> {

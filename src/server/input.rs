@@ -1,5 +1,5 @@
-//! What has been received of a connection and not been used yet. While a worker has the connection, the bytes are in the
-//! worker's buffer; a parked connection keeps only those that are left.
+//! What has been received of a connection and not been used yet. While a worker has the connection,
+//! the bytes are in the worker's buffer; a parked connection keeps only those that are left.
 
 use std::io;
 use std::ops::Range;
@@ -41,7 +41,8 @@ impl Input {
         self.unread.start += count;
     }
 
-    /// Receives what has arrived, until at most `most` bytes are here; 0 is the end of what the client sends.
+    /// Receives what has arrived, until at most `most` bytes are here; 0 is the end of what the
+    /// client sends.
     pub(super) fn receive(&mut self, most: usize, socket: &mut dyn Transport) -> io::Result<usize> {
         if self.unread.start > 0 {
             self.bytes.copy_within(self.unread.clone(), 0);

@@ -25,7 +25,8 @@ impl Shared {
         let _ = epoll::modify(&self.epoll, &self.listener, EventData::new_u64(NEWCOMERS), flags);
     }
 
-    /// Accepts waiting connections as long as there are places. The others stay in the kernel's backlog.
+    /// Accepts waiting connections as long as there are places. The others stay in the kernel's
+    /// backlog.
     pub(super) fn accept(&self) {
         for _ in 0..MAX_ACCEPTED {
             let Some(token) = self.places.reserve() else {
@@ -83,7 +84,11 @@ impl Shared {
         self.service.count(1, 0);
         let now = Instant::now();
         let retires = now + self.age_of(token);
-        let seat = Box::new(Seat { connection: Connection::new(now, retires), socket, charge: self.memory.charge(0) });
+        let seat = Box::new(Seat {
+            connection: Connection::new(now, retires),
+            socket,
+            charge: self.memory.charge(0),
+        });
         let flags = EventFlags::IN | EventFlags::ONESHOT;
         let Some(mut place) = self.places.lock(token) else { return };
         if epoll::add(&self.epoll, &seat.socket, event_data(token), flags).is_err() {
@@ -97,7 +102,8 @@ impl Shared {
 
     /// Ages differ by a fifth, so that connections that came together do not go together.
     fn age_of(&self, token: Token) -> Duration {
-        let spread = token.place.wrapping_mul(7).wrapping_add(token.generation.wrapping_mul(13)) % 21;
+        let spread =
+            token.place.wrapping_mul(7).wrapping_add(token.generation.wrapping_mul(13)) % 21;
         self.limits.timeouts.age * (90 + spread) / 100
     }
 }

@@ -1,4 +1,5 @@
-//! An answer on its way out: its bytes in the order in which they go, and where the next ones come from.
+//! An answer on its way out: its bytes in the order in which they go, and where the next ones come
+//! from.
 
 use std::time::Instant;
 
@@ -9,7 +10,8 @@ use crate::response::{Body, Delivery, Piece, Response, Stream, StreamState};
 const MAX_JOINED: usize = 16 * 1024;
 
 pub(super) struct Output {
-    /// What is going out now: the head of the answer or of a chunk, the body or a piece of it, the end of a chunk.
+    /// What is going out now: the head of the answer or of a chunk, the body or a piece of it, the
+    /// end of a chunk.
     head: Vec<u8>,
     piece: Piece,
     tail: &'static [u8],
@@ -94,7 +96,8 @@ impl Output {
         }
     }
 
-    /// So many of the bytes that `next` named were sent. `may_read_ahead`: there is memory for the next piece.
+    /// So many of the bytes that `next` named were sent. `may_read_ahead`: there is memory for the
+    /// next piece.
     pub(super) fn advance(&mut self, count: usize, may_read_ahead: bool) {
         self.sent += count;
         // So that the next piece is there when it is its turn, and not long before.
@@ -134,15 +137,17 @@ impl Output {
         self.head.len() + self.piece.bytes().len() + self.tail.len()
     }
 
-    /// Begins to send a piece: as a chunk (RFC 9112, section 7.1), of which an empty one is the last, or for HTTP/1.0 as
-    /// it is.
+    /// Begins to send a piece: as a chunk (RFC 9112, section 7.1), of which an empty one is the
+    /// last, or for HTTP/1.0 as it is.
     fn load(&mut self, piece: Piece) {
         self.sent_before = self.body_sent();
         (self.sent, self.joined) = (0, 0);
         (self.head, self.tail) = match (self.is_chunked, self.stream.is_some()) {
             (false, _) => (Vec::new(), b"".as_slice()),
             (true, true) if piece.bytes().is_empty() => (Vec::new(), b"".as_slice()),
-            (true, true) => (format!("{:x}\r\n", piece.bytes().len()).into_bytes(), b"\r\n".as_slice()),
+            (true, true) => {
+                (format!("{:x}\r\n", piece.bytes().len()).into_bytes(), b"\r\n".as_slice())
+            }
             (true, false) => (b"0\r\n\r\n".to_vec(), b"".as_slice()),
         };
         self.piece = piece;

@@ -1,6 +1,6 @@
-//! Whether a client makes progress. A window is as long as the time-out; in each of them so many bytes have to move that
-//! it comes to `MIN_RATE`. Nothing is asked of shorter times: a packet that is lost on a phone is seconds of nothing, and a
-//! slow reader's kernel takes bytes in gulps.
+//! Whether a client makes progress. A window is as long as the time-out; in each of them so many
+//! bytes have to move that it comes to `MIN_RATE`. Nothing is asked of shorter times: a packet that
+//! is lost on a phone is seconds of nothing, and a slow reader's kernel takes bytes in gulps.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,10 @@
-//! The table of connections. A place is free, or its connection is being driven by a worker, parked, or in the queue of
-//! those that can go on.
+//! The table of connections. A place is free, or its connection is being driven by a worker,
+//! parked, or in the queue of those that can go on.
 //!
-//! Exactly one thread takes a connection out of its place (`take`), and only that thread may end it. What happens to a
-//! connection while it is being driven is noted (`woken`), and it is driven again. A token names a place and the
-//! generation of its connection, so that what comes late for one connection never reaches the next.
+//! Exactly one thread takes a connection out of its place (`take`), and only that thread may end
+//! it. What happens to a connection while it is being driven is noted (`woken`), and it is driven
+//! again. A token names a place and the generation of its connection, so that what comes late for
+//! one connection never reaches the next.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
@@ -123,7 +124,8 @@ impl Places {
         (place.generation == token.generation).then_some(place)
     }
 
-    /// Takes a connection out to drive it; none if somebody else has it, who will then drive it once more.
+    /// Takes a connection out to drive it; none if somebody else has it, who will then drive it
+    /// once more.
     pub(super) fn take(&self, token: Token) -> Option<(Box<Seat>, Notes)> {
         let mut place = self.lock(token)?;
         match std::mem::replace(&mut place.occupant, Occupant::Driven { woken: true }) {

@@ -1,9 +1,10 @@
 //! The queue of connections that can go on, short work and long, and what the workers do meanwhile.
 //!
-//! A worker is driving a connection, polling, or asleep. One worker at a time polls: it waits in epoll, and takes what has
-//! come while it was driving the last ones all at once, with no other thread woken for it: waking one for each event costs
-//! more than the work on a small request. Only where more comes than it can take, and there are processors for it, is
-//! another one woken to poll. An eventfd in epoll tells the one that polls that the queue has grown, where nobody is
+//! A worker is driving a connection, polling, or asleep. One worker at a time polls: it waits in
+//! epoll, and takes what has come while it was driving the last ones all at once, with no other
+//! thread woken for it: waking one for each event costs more than the work on a small request. Only
+//! where more comes than it can take, and there are processors for it, is another one woken to
+//! poll. An eventfd in epoll tells the one that polls that the queue has grown, where nobody is
 //! asleep.
 
 use std::collections::VecDeque;
@@ -28,8 +29,8 @@ pub(super) struct Ready {
     workers: usize,
     /// Workers that may do long work at once.
     max_long: usize,
-    /// Workers that are awake for what comes from clients: half of the processors, since the kernel, the database's
-    /// calls and the database want some as well.
+    /// Workers that are awake for what comes from clients: half of the processors, since the
+    /// kernel, the database's calls and the database want some as well.
     max_polling: usize,
 }
 
@@ -102,7 +103,8 @@ impl Ready {
             }
             if let Some(turn) = self.pop(&mut state) {
                 // Somebody has to look after what comes during long work.
-                let needs_help = (turn.is_long && !state.is_polled) || state.short.len() > WORK_FOR_ONE;
+                let needs_help =
+                    (turn.is_long && !state.is_polled) || state.short.len() > WORK_FOR_ONE;
                 if needs_help && state.woken == 0 && state.asleep > 0 {
                     self.wake(&mut state);
                 }
@@ -114,7 +116,8 @@ impl Ready {
             }
             state.asleep += 1;
             state = self.state.wait_while(state, |state| state.woken == 0 && !state.has_ended);
-            // Whoever wakes a worker counts it as woken, whichever that is; the end wakes all of them.
+            // Whoever wakes a worker counts it as woken, whichever that is; the end wakes all of
+            // them.
             let counted = if state.woken > 0 { &mut state.woken } else { &mut state.asleep };
             *counted -= 1;
         }
@@ -161,7 +164,8 @@ impl Ready {
     fn pop(&self, state: &mut State) -> Option<Turn> {
         state.turns += 1;
         let may_take_long = state.doing_long < self.max_long && !state.long.is_empty();
-        if may_take_long && (state.short.is_empty() || state.turns.is_multiple_of(LONG_FIRST_EVERY)) {
+        if may_take_long && (state.short.is_empty() || state.turns.is_multiple_of(LONG_FIRST_EVERY))
+        {
             state.doing_long += 1;
             return state.long.pop_front().map(|token| Turn { token, is_long: true });
         }
@@ -169,8 +173,8 @@ impl Ready {
     }
 }
 
-/// Connections in the order in which they began to wait for something. Most of the time nobody does, which is seen without
-/// the lock.
+/// Connections in the order in which they began to wait for something. Most of the time nobody
+/// does, which is seen without the lock.
 #[derive(Default)]
 pub(super) struct Waiters {
     count: AtomicUsize,
@@ -249,7 +253,10 @@ mod tests {
             let ready = ready.clone();
             thread::spawn(move || {
                 for place in 0..PUSHES {
-                    ready.push(Turn { token: Token { place, generation: pusher }, is_long: place % 7 == 0 });
+                    ready.push(Turn {
+                        token: Token { place, generation: pusher },
+                        is_long: place % 7 == 0,
+                    });
                     // So that the workers fall asleep now and then.
                     if place % 64 == 0 {
                         thread::sleep(Duration::from_micros(50));
@@ -260,7 +267,12 @@ mod tests {
         pushing.into_iter().for_each(|pusher| pusher.join().unwrap());
         let until = Instant::now() + LATER;
         while driven.load(SeqCst) < 2 * PUSHES as usize {
-            assert!(Instant::now() < until, "{} of {} turns were taken", driven.load(SeqCst), 2 * PUSHES);
+            assert!(
+                Instant::now() < until,
+                "{} of {} turns were taken",
+                driven.load(SeqCst),
+                2 * PUSHES
+            );
             thread::yield_now();
         }
         ready.end();
@@ -278,7 +290,10 @@ mod tests {
             Task::Drive(turn) => Some((turn.token.place, turn.is_long)),
             _ => None,
         };
-        assert_eq!([next(), next(), next(), next()], [Some((3, false)), Some((0, true)), Some((1, true)), None]);
+        assert_eq!(
+            [next(), next(), next(), next()],
+            [Some((3, false)), Some((0, true)), Some((1, true)), None]
+        );
         ready.end_long();
         assert_eq!(next(), Some((2, true)));
     }

@@ -1,7 +1,7 @@
 //! What a server serves: the contract between a connection and whoever knows what a request means.
 //!
-//! A request is answered in steps, none of which may block. What has to wait (for a body, for the store) says so, and its
-//! connection is parked meanwhile; a `Waker` ends the wait.
+//! A request is answered in steps, none of which may block. What has to wait (for a body, for the
+//! store) says so, and its connection is parked meanwhile; a `Waker` ends the wait.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub(crate) enum Step {
     Collect { limit: usize, then: Box<Then> },
     /// The body is to be taken piece by piece.
     Import(Box<dyn Import>),
-    /// The store is to be asked; where that `needs_memory`, once there is some. `held` are the bytes of documents that wait
-    /// until then.
+    /// The store is to be asked; where that `needs_memory`, once there is some. `held` are the
+    /// bytes of documents that wait until then.
     Call { begin: Box<Begin>, held: usize, needs_memory: bool },
 }
 
@@ -52,7 +52,8 @@ pub(crate) trait Call: Send {
 
 /// A body that is taken piece by piece, with what of it is on its way into the store.
 pub(crate) trait Import: Send {
-    /// Takes a piece of the body, or the beginning of it, and says how many bytes. Only while `poll` says `Data`.
+    /// Takes a piece of the body, or the beginning of it, and says how many bytes. Only while
+    /// `poll` says `Data`.
     fn take(&mut self, data: &[u8]) -> usize;
     /// Does the long work that `ImportState::Work` named.
     fn work(&mut self);

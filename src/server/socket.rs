@@ -45,8 +45,8 @@ impl Transport for Socket {
     }
 
     fn reset_at_end(&mut self, reset: bool) {
-        // With no time to linger, a close is an abort (socket(7), SO_LINGER). It fails only where there is no connection any
-        // more.
+        // With no time to linger, a close is an abort (socket(7), SO_LINGER). It fails only where
+        // there is no connection any more.
         let _ = sockopt::set_socket_linger(&self.0, reset.then_some(Duration::ZERO));
     }
 }

@@ -1,5 +1,6 @@
-//! The sweep: a thread that looks over the parked connections every `TICK`, and at once when memory or places run short. It
-//! never ends a connection: it has those driven whose time has come, and notes what is asked of them.
+//! The sweep: a thread that looks over the parked connections every `TICK`, and at once when memory
+//! or places run short. It never ends a connection: it has those driven whose time has come, and
+//! notes what is asked of them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -91,7 +92,11 @@ impl Shared {
                 if now >= since + SHORT_IDLE {
                     idle.push((since, token));
                 }
-            } else if is_short && notes.held > 0 && notes.idle_since.is_none() && !matches!(wait, Wait::Store(_)) {
+            } else if is_short
+                && notes.held > 0
+                && notes.idle_since.is_none()
+                && !matches!(wait, Wait::Store(_))
+            {
                 in_kernel += notes.in_kernel;
                 holders.push(Holder {
                     token,
@@ -127,7 +132,11 @@ impl Shared {
 
     fn relieve(&self, holders: Vec<Holder>, in_kernel: usize, one_is_exempt: bool, turn: u64) {
         let memory = &self.memory;
-        let levels = Levels { shortage: memory.shortage(), excess: memory.excess(), flood: memory.flood(in_kernel) };
+        let levels = Levels {
+            shortage: memory.shortage(),
+            excess: memory.excess(),
+            flood: memory.flood(in_kernel),
+        };
         let plan = shortage::relieve(holders, levels, !one_is_exempt, turn);
         for holder in plan.evicted {
             // Unless it has gone on meanwhile: then it is another request that would be met.

@@ -1,5 +1,5 @@
-//! The workers: each takes connections that can go on, from the queue or from epoll, drives one after another, and parks
-//! it again.
+//! The workers: each takes connections that can go on, from the queue or from epoll, drives one
+//! after another, and parks it again.
 
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,8 +27,8 @@ const TURNS: usize = 8;
 const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// How long a connection may go on when others wait for its place.
 const SHARED_TURN: Duration = Duration::from_secs(1);
-/// What the kernel holds for a client that does not take its answer, in bytes: measured for the socket's buffers as
-/// `listener` sets them.
+/// What the kernel holds for a client that does not take its answer, in bytes: measured for the
+/// socket's buffers as `listener` sets them.
 const KERNEL_HOLDS: usize = 32 * 1024;
 
 /// What a worker lends to the connection that it drives.
@@ -48,7 +48,8 @@ impl Shared {
                 Task::Drive(turn) => {
                     self.drive_protected(turn, &mut tools);
                     turns += 1;
-                    // What comes from clients must not wait for the end of a queue that others fill.
+                    // What comes from clients must not wait for the end of a queue that others
+                    // fill.
                     if turns.is_multiple_of(TURNS) && self.ready.may_peek() {
                         self.poll(Some(NO_TIME), &mut tools);
                     }
@@ -103,7 +104,8 @@ impl Shared {
                 timeouts: &self.limits.timeouts,
                 waker: &tools.waker,
                 now,
-                close_after_answer: self.is_draining.load(Relaxed) || (newcomers_wait && has_had_its_turn),
+                close_after_answer: self.is_draining.load(Relaxed)
+                    || (newcomers_wait && has_had_its_turn),
                 end_if_idle: newcomers_wait || is_stopping,
                 end_bodies: self.ends_bodies.load(Relaxed),
                 evict: notes.evict,
@@ -116,7 +118,8 @@ impl Shared {
 
     fn park(&self, token: Token, mut seat: Box<Seat>, wait: Wait, now: Instant) {
         if wait == Wait::Nothing || self.has_ended.load(Relaxed) {
-            // Before the place is given away: the next connection must not meet this one's memory or descriptor.
+            // Before the place is given away: the next connection must not meet this one's memory
+            // or descriptor.
             drop(seat);
             return self.end(token);
         }
@@ -132,12 +135,14 @@ impl Shared {
             notes.held_since = now;
         }
         notes.held = held + seat.connection.share();
-        // What has come of a body that is paused is the kernel's for now: it keeps nobody else waiting.
+        // What has come of a body that is paused is the kernel's for now: it keeps nobody else
+        // waiting.
         notes.in_kernel = if matches!(wait, Wait::Memory(_)) { seat.socket.waiting() } else { 0 };
         // For one body, and only as long as it is coming.
         notes.exempt_since = notes.exempt_since.filter(|_| seat.connection.is_in_body());
         let waited_before = notes.waits_since.is_some();
-        notes.waits_since = matches!(wait, Wait::Memory(_)).then(|| notes.waits_since.unwrap_or(now));
+        notes.waits_since =
+            matches!(wait, Wait::Memory(_)).then(|| notes.waits_since.unwrap_or(now));
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
         let was_woken = matches!(occupant, Occupant::Driven { woken: true });
@@ -150,9 +155,14 @@ impl Shared {
             _ => None,
         };
         if let Some(interest) = interest {
-            // While the place is locked, so that the event finds the connection in it. An error would mean that the
-            // socket is not in the set, where it stays until it is closed.
-            let _ = epoll::modify(&self.epoll, &seat.socket, event_data(token), interest | EventFlags::ONESHOT);
+            // While the place is locked, so that the event finds the connection in it. An error
+            // would mean that the socket is not in the set, where it stays until it is closed.
+            let _ = epoll::modify(
+                &self.epoll,
+                &seat.socket,
+                event_data(token),
+                interest | EventFlags::ONESHOT,
+            );
         }
         match wait {
             Wait::ShortTurn | Wait::LongTurn => *occupant = Occupant::Queued(seat),
@@ -192,7 +202,8 @@ impl Shared {
         true
     }
 
-    /// Wakes the one that has waited for memory the longest; when it is parked again, it wakes the next.
+    /// Wakes the one that has waited for memory the longest; when it is parked again, it wakes the
+    /// next.
     pub(super) fn wake_for_memory(&self) {
         while let Some(token) = self.memory_waiters.pop() {
             // One that has ended wakes nobody.

@@ -1,5 +1,5 @@
-//! A collection as MongoDB would answer for it, for what FerretDB cannot store: decimals, MinKey and such. It knows the
-//! queries that are made for pages and look-ups, and no others.
+//! A collection as MongoDB would answer for it, for what FerretDB cannot store: decimals, MinKey
+//! and such. It knows the queries that are made for pages and look-ups, and no others.
 
 use std::cmp::Ordering;
 
@@ -14,7 +14,10 @@ pub struct Collection {
 
 impl Collection {
     pub fn of_ids(ids: &[Bson]) -> Self {
-        Self { documents: ids.iter().map(|id| doc! { "_id": id.clone() }).collect(), ignores_case: false }
+        Self {
+            documents: ids.iter().map(|id| doc! { "_id": id.clone() }).collect(),
+            ignores_case: false,
+        }
     }
 
     /// The answer to a `find`.
@@ -30,8 +33,12 @@ impl Collection {
             found.reverse();
         }
         let number = |name: &str| command.get(name).and_then(number).map(|number| number as usize);
-        let found = found.into_iter().skip(number("skip").unwrap_or(0)).take(number("limit").unwrap_or(usize::MAX));
-        let name = format!("{}.{}", command.get_str("$db").unwrap(), command.get_str("find").unwrap());
+        let found = found
+            .into_iter()
+            .skip(number("skip").unwrap_or(0))
+            .take(number("limit").unwrap_or(usize::MAX));
+        let name =
+            format!("{}.{}", command.get_str("$db").unwrap(), command.get_str("find").unwrap());
         doc! { "ok": 1, "cursor": { "id": 0_i64, "ns": name, "firstBatch": found.collect::<Vec<_>>() } }
     }
 
@@ -41,8 +48,12 @@ impl Collection {
             ("$gt", other) => self.compare(id, other) == Some(Ordering::Greater),
             ("$gte", other) => self.compare(id, other).is_some_and(Ordering::is_ge),
             ("$lt", other) => self.compare(id, other) == Some(Ordering::Less),
-            ("$in", Bson::Array(others)) => others.iter().any(|other| self.compare(id, other) == Some(Ordering::Equal)),
-            ("$type", Bson::Array(names)) => names.iter().any(|name| is_of_type(id, name.as_str().unwrap())),
+            ("$in", Bson::Array(others)) => {
+                others.iter().any(|other| self.compare(id, other) == Some(Ordering::Equal))
+            }
+            ("$type", Bson::Array(names)) => {
+                names.iter().any(|name| is_of_type(id, name.as_str().unwrap()))
+            }
             ("$type", Bson::String(name)) => is_of_type(id, name),
             ("$not", Bson::Document(condition)) => !self.holds(condition, id),
             other => panic!("{other:?}"),
@@ -62,7 +73,9 @@ impl Collection {
             (Bson::Document(_), Bson::Document(_), ..) => {
                 // As text an int32 is an int64.
                 let place = |id: &Bson| {
-                    self.documents.iter().position(|document| document["_id"].to_string() == id.to_string())
+                    self.documents
+                        .iter()
+                        .position(|document| document["_id"].to_string() == id.to_string())
                 };
                 Some(place(one)?.cmp(&place(other)?))
             }

@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 client that hides nothing: raw bytes out where a test wants them, whole answers in.
+//! A small HTTP/1.1 client that hides nothing: raw bytes out where a test wants them, whole answers
+//! in.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -43,13 +44,25 @@ impl Connection {
     }
 
     #[track_caller]
-    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let answer = self.try_request(method, target, headers, body);
         answer.unwrap_or_else(|| panic!("no answer to {method} {target}"))
     }
 
     /// `None` if the connection ends before the answer.
-    pub fn try_request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+    pub fn try_request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Answer> {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -58,7 +71,8 @@ impl Connection {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         let message = [head.as_bytes(), b"\r\n", body].concat();
-        // A server that refuses the body answers before it has read it, so a failed write is not the end.
+        // A server that refuses the body answers before it has read it, so a failed write is not
+        // the end.
         let _ = self.stream().write_all(&message);
         match method {
             "HEAD" => self.read_head(),
@@ -92,7 +106,8 @@ impl Connection {
     /// The next answer up to its empty line.
     pub fn read_head(&mut self) -> Option<Answer> {
         let status_line = self.read_line()?;
-        let status = status_line.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{status_line:?}"));
+        let status =
+            status_line.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{status_line:?}"));
         let status = status[..3].parse().unwrap();
         let mut headers = Vec::new();
         loop {
@@ -131,7 +146,9 @@ impl Connection {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) | Err(_) => None,
-            Ok(_) => Some(line.strip_suffix("\r\n").unwrap_or_else(|| panic!("{line:?}")).to_owned()),
+            Ok(_) => {
+                Some(line.strip_suffix("\r\n").unwrap_or_else(|| panic!("{line:?}")).to_owned())
+            }
         }
     }
 }
@@ -146,7 +163,8 @@ impl Answer {
     }
 
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
     /// The target of the `Link` with rel="next".

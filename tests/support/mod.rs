@@ -1,4 +1,5 @@
-//! What the tests share: the real binary on ports that the system picks, in a directory of its own, gone with the test.
+//! What the tests share: the real binary on ports that the system picks, in a directory of its own,
+//! gone with the test.
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
@@ -85,7 +86,8 @@ impl Store {
         matches!(self, Self::Mongodb(server) if server.lacks(what))
     }
 
-    /// Whether the store can hold the value; one that it cannot is counted among what the tests leave out.
+    /// Whether the store can hold the value; one that it cannot is counted among what the tests
+    /// leave out.
     pub fn holds(self, json: &str) -> bool {
         !matches!(self, Self::Mongodb(server) if server.lacks_value(json))
     }
@@ -107,8 +109,8 @@ impl Store {
     }
 }
 
-/// Runs each of the functions, `fn name(store: Store)`, as a test over each store. One that is left out is dead code,
-/// which clippy denies.
+/// Runs each of the functions, `fn name(store: Store)`, as a test over each store. One that is left
+/// out is dead code, which clippy denies.
 #[macro_export]
 macro_rules! stores {
     ($($name:ident),+ $(,)?) => {
@@ -229,7 +231,13 @@ impl Server {
 
     /// One request on a connection of its own.
     #[track_caller]
-    pub fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         Connection::open(self.address).request(method, target, headers, body)
     }
 
@@ -259,7 +267,8 @@ impl Server {
         self.request("POST", "/data", &[("Content-Type", "application/x-ndjson")], lines.as_bytes())
     }
 
-    /// The documents in each page, from `target` along the links, which have to end before there are `limit` pages.
+    /// The documents in each page, from `target` along the links, which have to end before there
+    /// are `limit` pages.
     #[track_caller]
     pub fn pages(&self, target: &str, limit: usize) -> Vec<Vec<Value>> {
         let mut connection = Connection::open(self.address);
@@ -289,7 +298,8 @@ impl Server {
 
     #[track_caller]
     pub fn expect_no_panic(&self) {
-        let panics: Vec<String> = self.log().into_iter().filter(|line| line.contains("panicked")).collect();
+        let panics: Vec<String> =
+            self.log().into_iter().filter(|line| line.contains("panicked")).collect();
         assert!(panics.is_empty(), "{panics:#?}");
     }
 
@@ -310,7 +320,8 @@ impl Server {
 
     /// Sends a signal, by its name as kill(1) knows it.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        let status =
+            Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 

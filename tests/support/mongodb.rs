@@ -1,7 +1,8 @@
-//! The MongoDB that the tests use: a real server with authentication on, found in this order: the one at
-//! `TEST_MONGODB_URI`; `mongod` on PATH; docker or podman with `mongo:8`; else FerretDB, built once through Go. One
-//! server serves all tests of a test binary, each with a database of its own; a test that stops or kills its server
-//! starts another for itself. Servers end with the process that started them, however that ends.
+//! The MongoDB that the tests use: a real server with authentication on, found in this order: the
+//! one at `TEST_MONGODB_URI`; `mongod` on PATH; docker or podman with `mongo:8`; else FerretDB,
+//! built once through Go. One server serves all tests of a test binary, each with a database of its
+//! own; a test that stops or kills its server starts another for itself. Servers end with the
+//! process that started them, however that ends.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
@@ -59,7 +60,8 @@ enum Program {
 }
 
 impl Mongodb {
-    /// The server for all tests of this process; none if there is nothing to run one, which it says.
+    /// The server for all tests of this process; none if there is nothing to run one, which it
+    /// says.
     pub fn shared() -> Option<&'static Self> {
         let shared = SHARED.get_or_init(|| match env::var("TEST_MONGODB_URI") {
             Ok(uri) if !uri.is_empty() => Some(Self::at(&uri)),
@@ -95,10 +97,12 @@ impl Mongodb {
         let start = uri.find("://").expect("TEST_MONGODB_URI is a URI") + 3;
         let end = uri[start..].find(['/', '?']).map_or(uri.len(), |index| start + index);
         let (path, query) = uri[end..].split_once('?').unwrap_or((&uri[end..], ""));
-        let mut options: Vec<String> = query.split('&').filter(|option| !option.is_empty()).map(String::from).collect();
+        let mut options: Vec<String> =
+            query.split('&').filter(|option| !option.is_empty()).map(String::from).collect();
         if uri[..end].contains('@') && !query.contains("authSource=") {
             let source = path.trim_start_matches('/');
-            options.push(format!("authSource={}", if source.is_empty() { "admin" } else { source }));
+            options
+                .push(format!("authSource={}", if source.is_empty() { "admin" } else { source }));
         }
         let mut server = Self {
             own: None,
@@ -114,12 +118,21 @@ impl Mongodb {
         let program = PROGRAM.get_or_init(Program::find).as_ref()?;
         // Another process may take the port in between.
         for _ in 0..5 {
-            let own = Own { program, port: free_port(), directory: Directory::new(), keeper: Mutex::new(None) };
+            let own = Own {
+                program,
+                port: free_port(),
+                directory: Directory::new(),
+                keeper: Mutex::new(None),
+            };
             if !own.start() {
                 continue;
             }
             let uri = format!("mongodb://{USER}:{ENCODED_PASSWORD}@127.0.0.1:{}/", own.port);
-            let mut server = Self { own: Some(own), uri: (uri, "?authSource=admin".to_owned()), is_ferretdb: false };
+            let mut server = Self {
+                own: Some(own),
+                uri: (uri, "?authSource=admin".to_owned()),
+                is_ferretdb: false,
+            };
             server.own().make_user();
             server.wait_until_it_answers();
             server.is_ferretdb = server.asks_for_ferretdb();
@@ -139,7 +152,8 @@ impl Mongodb {
         self.uri(database).replace(&own, &format!("@{}/", proxy.address))
     }
 
-    /// Starts a two-tier that reaches this database through a proxy; `options` go at the end of its URI.
+    /// Starts a two-tier that reaches this database through a proxy; `options` go at the end of its
+    /// URI.
     pub fn start_behind(&self, proxy: &Proxy, options: &str, settings: &[(&str, &str)]) -> Server {
         let directory = Arc::new(Directory::new());
         let uri = self.uri_through(proxy, &database_of(&directory)) + options;
@@ -156,7 +170,8 @@ impl Mongodb {
         Client::with_uri_str(self.uri("admin")).unwrap()
     }
 
-    /// Whether it is FerretDB, and so cannot do `what`. Then that is counted among what the tests leave out.
+    /// Whether it is FerretDB, and so cannot do `what`. Then that is counted among what the tests
+    /// leave out.
     pub fn lacks(&self, what: &str) -> bool {
         static SKIPPED: AtomicU32 = AtomicU32::new(0);
         if self.is_ferretdb {
@@ -190,7 +205,8 @@ impl Mongodb {
         UNKNOWN_TO_FERRETDB.iter().any(|text| json.contains(text)) && self.lacks(json)
     }
 
-    /// Sends a signal to a server of one's own, by its name as kill(1) knows it. One that is to stop has stopped then.
+    /// Sends a signal to a server of one's own, by its name as kill(1) knows it. One that is to
+    /// stop has stopped then.
     pub fn signal(&self, name: &str) {
         let own = self.own();
         let server = match own.program {
@@ -198,18 +214,33 @@ impl Mongodb {
                 let inspect = ["inspect", "--format", "{{.State.Pid}}", &own.container()];
                 let output = Command::new(engine).args(inspect).output().unwrap();
                 let kill = ["kill", "--signal", name, &own.container()];
-                assert!(Command::new(engine).args(kill).stdout(Stdio::null()).status().unwrap().success());
+                assert!(
+                    Command::new(engine)
+                        .args(kill)
+                        .stdout(Stdio::null())
+                        .status()
+                        .unwrap()
+                        .success()
+                );
                 String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
             }
             _ => {
                 let server = own.keeper().as_ref().expect("it runs").server;
-                assert!(Command::new("kill").args(["-s", name, &server.to_string()]).status().unwrap().success());
+                assert!(
+                    Command::new("kill")
+                        .args(["-s", name, &server.to_string()])
+                        .status()
+                        .unwrap()
+                        .success()
+                );
                 server
             }
         };
         if name == "STOP" {
             // Each of its threads goes on until it is its turn to hear of it.
-            wait_for("the database server to stop", || threads(server).all(|state| state == 'T').then_some(()));
+            wait_for("the database server to stop", || {
+                threads(server).all(|state| state == 'T').then_some(())
+            });
         }
     }
 
@@ -234,7 +265,8 @@ impl Mongodb {
     }
 
     fn asks_for_ferretdb(&self) -> bool {
-        let answer = self.client().database("admin").run_command(doc! { "buildInfo": 1 }).run().unwrap();
+        let answer =
+            self.client().database("admin").run_command(doc! { "buildInfo": 1 }).run().unwrap();
         answer.keys().any(|key| key.starts_with("ferretdb"))
     }
 }
@@ -265,18 +297,28 @@ impl Own {
     }
 
     fn command(&self) -> Vec<String> {
-        let (port, directory) = (self.port.to_string(), self.directory.path().display().to_string());
+        let (port, directory) =
+            (self.port.to_string(), self.directory.path().display().to_string());
         let mongod = |database_path: &str| {
-            ["mongod", "--auth", "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
-                .into_iter()
-                .chain(["--port", &port, "--dbpath", database_path])
-                .map(String::from)
-                .collect::<Vec<_>>()
+            [
+                "mongod",
+                "--auth",
+                "--bind_ip",
+                "127.0.0.1",
+                "--nounixsocket",
+                "--wiredTigerCacheSizeGB",
+                "0.25",
+            ]
+            .into_iter()
+            .chain(["--port", &port, "--dbpath", database_path])
+            .map(String::from)
+            .collect::<Vec<_>>()
         };
         match self.program {
             Program::Mongod => mongod(&directory),
             Program::Container(engine) => {
-                // On the host's network, so that it is the database that holds a connection and no proxy before it.
+                // On the host's network, so that it is the database that holds a connection and no
+                // proxy before it.
                 let mut run = vec![engine.to_string(), "run".to_owned(), "--rm".to_owned()];
                 run.extend(["--name", &self.container(), "--network", "host"].map(String::from));
                 let owner = fs::metadata(self.directory.path()).unwrap();
@@ -401,9 +443,19 @@ pub fn mongosh() -> Option<Command> {
     if !program.exists() {
         say("installing mongosh for the tests, once");
         let prefix = directory.display().to_string();
-        let install = ["install", "--prefix", &prefix, "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE];
+        let install = [
+            "install",
+            "--prefix",
+            &prefix,
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            PACKAGE,
+        ];
         if let Err(reason) = succeeds("npm", install) {
-            let missing = format!("the tests find no mongosh ({reason}). To run those that need it: install npm");
+            let missing = format!(
+                "the tests find no mongosh ({reason}). To run those that need it: install npm"
+            );
             assert_ne!(env::var("CI").as_deref(), Ok("true"), "{missing}");
             say_once(&missing);
             say(&format!("skipped, as there is no mongosh: {}", test_name()));
@@ -428,7 +480,10 @@ fn lock_tools(name: &str) -> File {
 }
 
 /// Runs a program without input and output; the error is the last line of what it says.
-fn succeeds<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = A>) -> Result<(), String> {
+fn succeeds<A: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = A>,
+) -> Result<(), String> {
     let output = Command::new(&program).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{}: {error}", Path::new(&program).display()))?;
     if output.status.success() {
@@ -438,8 +493,8 @@ fn succeeds<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIte
     Err(errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed").to_owned())
 }
 
-/// A shell that ends a server and removes its directory when this process is gone, since nothing of this process can
-/// be relied upon to do that.
+/// A shell that ends a server and removes its directory when this process is gone, since nothing of
+/// this process can be relied upon to do that.
 struct Keeper {
     shell: Child,
     /// Its end is what the shell waits for.
@@ -514,8 +569,8 @@ fn threads(process: u32) -> impl Iterator<Item = char> {
     })
 }
 
-/// A port below those that the system gives to clients: one of theirs could be taken by a client while the server is
-/// down, or a client that calls it could reach itself.
+/// A port below those that the system gives to clients: one of theirs could be taken by a client
+/// while the server is down, or a client that calls it could reach itself.
 fn free_port() -> u16 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
@@ -533,7 +588,8 @@ fn free_port() -> u16 {
 pub fn database_of(directory: &Directory) -> String {
     // A server outlives the tests, and process ids come again.
     static START: OnceLock<u64> = OnceLock::new();
-    let start = START.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+    let start =
+        START.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
     format!("{}-{start}", directory.path().file_name().unwrap().display())
 }
 

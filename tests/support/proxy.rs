@@ -1,5 +1,6 @@
-//! A network between the web tier and its MongoDB that can be told to break: it understands the messages enough to
-//! pick a command by its name and to lose, delay, repeat, garble or make up what belongs to it.
+//! A network between the web tier and its MongoDB that can be told to break: it understands the
+//! messages enough to pick a command by its name and to lose, delay, repeat, garble or make up what
+//! belongs to it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -85,7 +86,11 @@ impl Proxy {
     }
 
     /// From now on `answer` is what the commands of this name get, and the server gets all others.
-    pub fn answer(&self, command: &'static str, answer: impl Fn(&Document) -> Document + Send + 'static) {
+    pub fn answer(
+        &self,
+        command: &'static str,
+        answer: impl Fn(&Document) -> Document + Send + 'static,
+    ) {
         *self.shared.rule.lock().unwrap() = Box::new(move |name, document| match name == command {
             true => Fate::Answer(answer(document)),
             false => Fate::Pass,
@@ -100,7 +105,11 @@ impl Proxy {
     /// The commands of this name so far.
     pub fn commands(&self, name: &str) -> Vec<Document> {
         let commands = self.shared.commands.lock().unwrap();
-        commands.iter().filter(|command| command.keys().next().is_some_and(|first| first == name)).cloned().collect()
+        commands
+            .iter()
+            .filter(|command| command.keys().next().is_some_and(|first| first == name))
+            .cloned()
+            .collect()
     }
 
     /// Ends all connections.
@@ -155,7 +164,8 @@ impl Shared {
                 _ => {}
             }
             server.write_all(&request)?;
-            // A server that was asked to may answer again and again (moreToCome), as it does to its monitors.
+            // A server that was asked to may answer again and again (moreToCome), as it does to its
+            // monitors.
             loop {
                 let mut answer = read_message(server)?;
                 let more_to_come = opcode(&answer) == OP_MSG && answer[HEADER] & 2 != 0;
@@ -232,6 +242,7 @@ fn answer_to(request: &[u8], document: &Document) -> Vec<u8> {
     let body = document.to_vec().unwrap();
     let length = (HEADER + 4 + 1 + body.len()) as u32;
     let id = number_at(request, 4).unwrap();
-    let header: Vec<u8> = [length, 0, id, OP_MSG, 0].iter().flat_map(|number| number.to_le_bytes()).collect();
+    let header: Vec<u8> =
+        [length, 0, id, OP_MSG, 0].iter().flat_map(|number| number.to_le_bytes()).collect();
     [header.as_slice(), &[0], &body].concat()
 }

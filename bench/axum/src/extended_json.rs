@@ -1,5 +1,5 @@
-//! Raw BSON -> relaxed Extended JSON without a tree in between. The types that most documents are made of are written
-//! by hand, the others by the bson crate.
+//! Raw BSON -> relaxed Extended JSON without a tree in between. The types that most documents are
+//! made of are written by hand, the others by the bson crate.
 
 use bson::{Bson, RawArray, RawBsonRef, RawDocument};
 use serde::Serialize;
@@ -48,7 +48,10 @@ fn write_value(value: RawBsonRef, out: &mut Vec<u8>) -> Result<(), Problem> {
             out.extend_from_slice(b"{\"$oid\":\"");
             for byte in id.bytes() {
                 const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+                out.extend_from_slice(&[
+                    DIGITS[usize::from(byte >> 4)],
+                    DIGITS[usize::from(byte & 15)],
+                ]);
             }
             out.extend_from_slice(b"\"}");
             Ok(())

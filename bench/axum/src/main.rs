@@ -1,5 +1,6 @@
-//! The peer that two-tier is measured against: the same two calls with the same answers, as people write them with
-//! axum and the asynchronous API of the MongoDB driver. Settings: MONGODB_URI, PORT, PAGE (see `page`).
+//! The peer that two-tier is measured against: the same two calls with the same answers, as people
+//! write them with axum and the asynchronous API of the MongoDB driver. Settings: MONGODB_URI,
+//! PORT, PAGE (see `page`).
 
 mod extended_json;
 mod page;
@@ -25,8 +26,8 @@ use page::PageStyle;
 
 /// As two-tier's MAX_BODY.
 const MAX_BODY: usize = 1024 * 1024;
-/// Calls to the database at once; the driver's own default is 10. Measured: between 10 and 100 it made no difference
-/// that was larger than that between two runs.
+/// Calls to the database at once; the driver's own default is 10. Measured: between 10 and 100 it
+/// made no difference that was larger than that between two runs.
 const POOL_SIZE: u32 = 32;
 const DUPLICATE_KEY: i32 = 11000;
 
@@ -39,7 +40,8 @@ struct App {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let uri = env::var("MONGODB_URI").map_err(|_| "MONGODB_URI is not set")?;
     let port: u16 = env::var("PORT").map_or(Ok(0), |port| port.parse())?;
-    let app = App { collection: collection(&uri).await?, page_style: PageStyle::from_environment()? };
+    let app =
+        App { collection: collection(&uri).await?, page_style: PageStyle::from_environment()? };
     let routes = Router::new()
         .route("/", get(welcome))
         .route("/data", get(list).post(store))
@@ -58,10 +60,11 @@ async fn collection(uri: &str) -> Result<Collection<Document>, Box<dyn std::erro
     let mut options = ClientOptions::parse(uri).await?;
     options.max_pool_size.get_or_insert(POOL_SIZE);
     // The promise that two-tier makes: what was answered 201 survives the end of any one server.
-    options
-        .write_concern
-        .get_or_insert_with(|| WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
-    let database = Client::with_options(options)?.default_database().ok_or("the URI names no database")?;
+    options.write_concern.get_or_insert_with(|| {
+        WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build()
+    });
+    let database =
+        Client::with_options(options)?.default_database().ok_or("the URI names no database")?;
     Ok(database.collection("data"))
 }
 
@@ -75,8 +78,12 @@ async fn list(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json")], page).into_response())
 }
 
-async fn store(State(app): State<Arc<App>>, Json(object): Json<Map<String, Value>>) -> Result<Response, Problem> {
-    let document = Document::try_from(object).map_err(|error| Problem(StatusCode::BAD_REQUEST, error.to_string()))?;
+async fn store(
+    State(app): State<Arc<App>>,
+    Json(object): Json<Map<String, Value>>,
+) -> Result<Response, Problem> {
+    let document = Document::try_from(object)
+        .map_err(|error| Problem(StatusCode::BAD_REQUEST, error.to_string()))?;
     let id = app.collection.insert_one(document).await?.inserted_id;
     let location = match &id {
         Bson::ObjectId(id) => format!("/data/{id}"),
@@ -84,7 +91,8 @@ async fn store(State(app): State<Arc<App>>, Json(object): Json<Map<String, Value
         id => format!("/data/{}", id.clone().into_relaxed_extjson()),
     };
     let body = format!("{{\"inserted\":1,\"ids\":[{}]}}\n", id.into_relaxed_extjson());
-    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::LOCATION, location)];
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::LOCATION, location)];
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
@@ -94,7 +102,9 @@ struct Problem(StatusCode, String);
 impl From<mongodb::error::Error> for Problem {
     fn from(error: mongodb::error::Error) -> Self {
         let status = match &*error.kind {
-            ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == DUPLICATE_KEY => StatusCode::CONFLICT,
+            ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == DUPLICATE_KEY => {
+                StatusCode::CONFLICT
+            }
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, error.to_string())
@@ -116,6 +126,7 @@ impl From<serde_json::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = json!({ "status": self.0.as_u16(), "title": self.0.canonical_reason(), "detail": self.1 });
-        (self.0, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        (self.0, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string())
+            .into_response()
     }
 }

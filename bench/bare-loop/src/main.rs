@@ -1,5 +1,5 @@
-//! The floor that `/` is measured against: a thread a connection, one read and one write a request, and nothing that
-//! looks at what was read. The answer is as long as two-tier's.
+//! The floor that `/` is measured against: a thread a connection, one read and one write a request,
+//! and nothing that looks at what was read. The answer is as long as two-tier's.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -17,7 +17,9 @@ fn main() {
             let mut stream = stream;
             let mut request = [0; 2048];
             stream.set_nodelay(true).ok();
-            while stream.read(&mut request).is_ok_and(|count| count > 0) && stream.write_all(ANSWER).is_ok() {
+            while stream.read(&mut request).is_ok_and(|count| count > 0)
+                && stream.write_all(ANSWER).is_ok()
+            {
                 if request.windows(10).any(|bytes| bytes == b" HTTP/1.0\r") {
                     return;
                 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 (RFC 9112) read a second time, strictly and with none of the program's code: requests as a server must see
-//! them, answers as a client may.
+//! HTTP/1.1 (RFC 9112) read a second time, strictly and with none of the program's code: requests
+//! as a server must see them, answers as a client may.
 
 use std::str;
 
@@ -106,7 +106,9 @@ pub fn request(bytes: &[u8]) -> Incoming<'_> {
             };
             (false, usize::try_from(length).ok().and_then(|length| body.get(length..)))
         }
-        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") && !is_http10 => (true, behind_chunks(body)),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") && !is_http10 => {
+            (true, behind_chunks(body))
+        }
         _ => return Broken,
     };
     let options: Vec<String> = all("connection")
@@ -116,7 +118,11 @@ pub fn request(bytes: &[u8]) -> Incoming<'_> {
         .collect();
     let has = |option: &str| options.iter().any(|other| other == option);
     let id = match all("x-request-id")[..] {
-        [id] if (1..=128).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'?') => str::from_utf8(id).ok(),
+        [id] if (1..=128).contains(&id.len())
+            && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'?') =>
+        {
+            str::from_utf8(id).ok()
+        }
         _ => None,
     };
     let is_head = method == b"HEAD";
@@ -141,7 +147,8 @@ fn behind_chunks(mut bytes: &[u8]) -> Option<&[u8]> {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let extension = &line[digits..];
         let is_extension = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
-        let is_plain = extension.is_empty() || (extension[0] == b';' && extension.iter().all(is_extension));
+        let is_plain =
+            extension.is_empty() || (extension[0] == b';' && extension.iter().all(is_extension));
         if line.len() > MAX_SIZE_LINE || !is_plain {
             return None;
         }
@@ -190,7 +197,8 @@ pub fn answer(mut bytes: &[u8], to_head: bool) -> Result<(Answer, &[u8]), &'stat
     }
     let head = str::from_utf8(head).map_err(|_| "a head that is not UTF-8")?;
     let mut lines = head.split("\r\n");
-    let status_line = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).ok_or("no HTTP/1.1")?;
+    let status_line =
+        lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).ok_or("no HTTP/1.1")?;
     let (status, reason) = status_line.split_once(' ').ok_or("no reason")?;
     if status.len() != 3
         || !status.bytes().all(|byte| byte.is_ascii_digit())
@@ -203,7 +211,10 @@ pub fn answer(mut bytes: &[u8], to_head: bool) -> Result<(Answer, &[u8]), &'stat
     let mut headers = Vec::new();
     for line in lines {
         let (name, value) = line.split_once(": ").ok_or("a header without value")?;
-        if !is_token(name.as_bytes()) || value.is_empty() || value.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
+        if !is_token(name.as_bytes())
+            || value.is_empty()
+            || value.bytes().any(|byte| !(b' '..=b'~').contains(&byte))
+        {
             return Err("a header with other characters");
         }
         headers.push((name.to_ascii_lowercase(), value));
@@ -263,5 +274,8 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
 }
 
 fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !bytes.is_empty()
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }

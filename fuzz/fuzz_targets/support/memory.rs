@@ -42,13 +42,17 @@ fn grow(size: usize) {
     PEAK.fetch_max(live, Relaxed);
 }
 
-/// Fails if `work` has more on the heap at any time than `factor * length + constant` bytes above what there was.
+/// Fails if `work` has more on the heap at any time than `factor * length + constant` bytes above
+/// what there was.
 pub fn bounded<T>(length: usize, factor: usize, constant: usize, work: impl FnOnce() -> T) -> T {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let outcome = work();
     let used = PEAK.load(Relaxed).saturating_sub(before);
     let limit = factor * length + constant;
-    assert!(used <= limit, "{used} bytes on the heap for an input of {length}; the limit is {limit}");
+    assert!(
+        used <= limit,
+        "{used} bytes on the heap for an input of {length}; the limit is {limit}"
+    );
     outcome
 }

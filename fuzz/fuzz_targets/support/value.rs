@@ -33,7 +33,9 @@ impl Value {
     pub fn has_decimal(&self) -> bool {
         match self {
             Decimal => true,
-            Object(fields) | CodeWithScope(_, fields) => fields.iter().any(|(_, value)| value.has_decimal()),
+            Object(fields) | CodeWithScope(_, fields) => {
+                fields.iter().any(|(_, value)| value.has_decimal())
+            }
             Array(elements) => elements.iter().any(Value::has_decimal),
             _ => false,
         }
@@ -93,7 +95,9 @@ impl Source<'_> {
 
     /// Of few characters, so that two texts often share a beginning.
     fn text(&mut self, characters: &[char]) -> String {
-        (0..self.count(5)).map(|_| characters[usize::from(self.byte()) % characters.len()]).collect()
+        (0..self.count(5))
+            .map(|_| characters[usize::from(self.byte()) % characters.len()])
+            .collect()
     }
 
     pub fn value(&mut self, depth: u8) -> Value {
@@ -146,12 +150,16 @@ impl Source<'_> {
         match value.clone() {
             Int32(integer) if choice % 2 == 0 => Double(integer.into()),
             Int32(integer) => Int64(i64::from(integer) + i64::from(choice % 3) - 1),
-            Int64(integer) if choice % 3 == 0 => i32::try_from(integer).map_or(Int64(integer), Int32),
-            Int64(integer) => {
-                Double(f64::from_bits((integer as f64).to_bits().wrapping_add_signed((choice % 3) as i64 - 1)))
+            Int64(integer) if choice % 3 == 0 => {
+                i32::try_from(integer).map_or(Int64(integer), Int32)
             }
+            Int64(integer) => Double(f64::from_bits(
+                (integer as f64).to_bits().wrapping_add_signed((choice % 3) as i64 - 1),
+            )),
             Double(double) if choice % 2 == 0 => Int64(double as i64),
-            Double(double) => Double(f64::from_bits(double.to_bits().wrapping_add_signed((choice % 5) as i64 - 2))),
+            Double(double) => Double(f64::from_bits(
+                double.to_bits().wrapping_add_signed((choice % 5) as i64 - 2),
+            )),
             Text(text) if choice % 2 == 0 => Symbol(text),
             Text(text) => Text(self.longer(text)),
             Symbol(text) => Text(self.longer(text)),
@@ -172,7 +180,9 @@ impl Source<'_> {
             Date(millis) => Date(millis.wrapping_add(i64::from(choice as i8))),
             Timestamp(time, increment) => Timestamp(increment, time),
             Regex(pattern, options) => Regex(options, pattern),
-            DbPointer(namespace, id) => DbPointer(namespace + NAME[usize::from(choice) % 2].to_string().as_str(), id),
+            DbPointer(namespace, id) => {
+                DbPointer(namespace + NAME[usize::from(choice) % 2].to_string().as_str(), id)
+            }
             other => other,
         }
     }

@@ -2,8 +2,8 @@ use std::cmp::Ordering;
 
 use bson::oid::ObjectId;
 use bson::{
-    Binary, Bson, DateTime, DbPointer, Decimal128, Document, JavaScriptCodeWithScope, RawBson, Regex, Timestamp, bson,
-    doc,
+    Binary, Bson, DateTime, DbPointer, Decimal128, Document, JavaScriptCodeWithScope, RawBson,
+    Regex, Timestamp, bson, doc,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -59,7 +59,9 @@ fn compare_content(left: &Bson, right: &Bson) -> Ordering {
             differing.unwrap_or(l.len().cmp(&r.len()))
         }
         (Binary(l), Binary(r)) => {
-            let length = |b: &bson::Binary| b.bytes.len() + 4 * usize::from(b.subtype == BinarySubtype::BinaryOld);
+            let length = |b: &bson::Binary| {
+                b.bytes.len() + 4 * usize::from(b.subtype == BinarySubtype::BinaryOld)
+            };
             (length(l).cmp(&length(r)))
                 .then(u8::from(l.subtype).cmp(&u8::from(r.subtype)))
                 .then_with(|| l.bytes.cmp(&r.bytes))
@@ -83,7 +85,8 @@ fn compare_content(left: &Bson, right: &Bson) -> Ordering {
         }
         (JavaScriptCode(l), JavaScriptCode(r)) => l.as_bytes().cmp(r.as_bytes()),
         (JavaScriptCodeWithScope(l), JavaScriptCodeWithScope(r)) => {
-            (l.code.as_bytes().cmp(r.code.as_bytes())).then_with(|| compare_fields(&l.scope, &r.scope))
+            (l.code.as_bytes().cmp(r.code.as_bytes()))
+                .then_with(|| compare_fields(&l.scope, &r.scope))
         }
         _ if left.element_type() == right.element_type() && bracket(left) != 3 => Ordering::Equal,
         _ => compare_numbers(left, right),
@@ -186,7 +189,8 @@ fn scalars() -> Vec<BoxedStrategy<Bson>> {
         let subtype = BinarySubtype::from(subtype);
         Bson::Binary(Binary { subtype, bytes })
     });
-    let object_id = vec(byte(), 12).prop_map(|bytes| ObjectId::from_bytes(bytes.try_into().unwrap()));
+    let object_id =
+        vec(byte(), 12).prop_map(|bytes| ObjectId::from_bytes(bytes.try_into().unwrap()));
     let unsigned = || prop_oneof![any::<u32>(), 0..2_u32];
     vec![
         number().boxed(),
@@ -197,24 +201,35 @@ fn scalars() -> Vec<BoxedStrategy<Bson>> {
         prop_oneof![any::<i64>(), -2..3_i64, Just(i64::MIN), Just(i64::MAX)]
             .prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis)))
             .boxed(),
-        (unsigned(), unsigned()).prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment })).boxed(),
+        (unsigned(), unsigned())
+            .prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment }))
+            .boxed(),
         ("[ab]{0,2}", "[im]{0,2}")
             .prop_map(|(pattern, options)| {
                 let (pattern, options) = (pattern.try_into(), options.try_into());
-                Bson::RegularExpression(Regex { pattern: pattern.unwrap(), options: options.unwrap() })
+                Bson::RegularExpression(Regex {
+                    pattern: pattern.unwrap(),
+                    options: options.unwrap(),
+                })
             })
             .boxed(),
         ("[a-c]{1,2}", proptest::sample::select(vec![0, 1, 252, 253, 254, 509]), object_id)
-            .prop_map(|(namespace, more, id)| Bson::DbPointer(db_pointer(&(namespace + &"x".repeat(more)), id)))
+            .prop_map(|(namespace, more, id)| {
+                Bson::DbPointer(db_pointer(&(namespace + &"x".repeat(more)), id))
+            })
             .boxed(),
         text().prop_map(Bson::JavaScriptCode).boxed(),
-        proptest::sample::select(vec![Bson::MinKey, Bson::Undefined, Bson::Null, Bson::MaxKey]).boxed(),
+        proptest::sample::select(vec![Bson::MinKey, Bson::Undefined, Bson::Null, Bson::MaxKey])
+            .boxed(),
     ]
 }
 
 fn db_pointer(namespace: &str, id: ObjectId) -> DbPointer {
-    let bytes = [&(namespace.len() as i32 + 1).to_le_bytes()[..], namespace.as_bytes(), &[0], &id.bytes()].concat();
-    let document = [&(bytes.len() as i32 + 8).to_le_bytes()[..], &[0x0C], b"p\0", &bytes, &[0]].concat();
+    let bytes =
+        [&(namespace.len() as i32 + 1).to_le_bytes()[..], namespace.as_bytes(), &[0], &id.bytes()]
+            .concat();
+    let document =
+        [&(bytes.len() as i32 + 8).to_le_bytes()[..], &[0x0C], b"p\0", &bytes, &[0]].concat();
     let document = Document::from_reader(document.as_slice()).unwrap();
     match document.get("p") {
         Some(Bson::DbPointer(pointer)) => pointer.clone(),
@@ -360,10 +375,15 @@ fn numbers_that_are_equal_have_one_key_whatever_their_type() {
 #[test]
 fn a_decimal128_is_refused_wherever_it_stands() {
     let decimal: Decimal128 = "1.5".parse().unwrap();
-    for value in
-        [Bson::Decimal128(decimal), bson!({ "price": decimal }), bson!({ "prices": [1, { "price": decimal }] })]
-    {
+    for value in [
+        Bson::Decimal128(decimal),
+        bson!({ "price": decimal }),
+        bson!({ "prices": [1, { "price": decimal }] }),
+    ] {
         let refused = try_key(&value);
-        assert!(matches!(&refused, Err(Unsupported(text)) if text.contains("decimal128")), "{value}: {refused:?}");
+        assert!(
+            matches!(&refused, Err(Unsupported(text)) if text.contains("decimal128")),
+            "{value}: {refused:?}"
+        );
     }
 }

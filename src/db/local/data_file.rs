@@ -1,11 +1,14 @@
-//! The data file as redb sees it. What redb writes is first held in memory, so that a file can be opened, checked and
-//! read without a byte of it being changed; `release` writes that down and lets all further writes through.
+//! The data file as redb sees it. What redb writes is first held in memory, so that a file can be
+//! opened, checked and read without a byte of it being changed; `release` writes that down and lets
+//! all further writes through.
 //!
-//! That is what keeps a foreign or damaged file as it was, and what keeps the documents readable on a disk that is so
-//! full (or so broken) that redb can't even note in its header that it has the file open.
+//! That is what keeps a foreign or damaged file as it was, and what keeps the documents readable on
+//! a disk that is so full (or so broken) that redb can't even note in its header that it has the
+//! file open.
 //!
-//! A file is in one of three states: Held -> Released -> Abandoned, or Held -> Abandoned. There is no way back: redb
-//! refuses all work after its first I/O error, so the store then abandons it and opens the file afresh.
+//! A file is in one of three states: Held -> Released -> Abandoned, or Held -> Abandoned. There is
+//! no way back: redb refuses all work after its first I/O error, so the store then abandons it and
+//! opens the file afresh.
 
 #[cfg(test)]
 pub(super) mod faults;
@@ -20,9 +23,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::StorageBackend;
 
-/// Stands at the beginning of a file that is being created, until its real header is written. A start that finds it
-/// knows that the one before was cut off and that the file never held a document.
-pub(super) const BEING_CREATED: &[u8] = b"two-tier: this file is being created and holds nothing yet\n";
+/// Stands at the beginning of a file that is being created, until its real header is written. A
+/// start that finds it knows that the one before was cut off and that the file never held a
+/// document.
+pub(super) const BEING_CREATED: &[u8] =
+    b"two-tier: this file is being created and holds nothing yet\n";
 
 /// redb writes pages of 4 KiB, and its header at the beginning of the first.
 const BLOCK_BYTES: u64 = 4096;
@@ -56,7 +61,8 @@ impl DataFile {
         Ok(Self(Arc::new(Opening { file: Arc::clone(file), state })))
     }
 
-    /// Writes what was held, durably, and lets later writes through. Where it fails, everything stays held.
+    /// Writes what was held, durably, and lets later writes through. Where it fails, everything
+    /// stays held.
     pub(super) fn release(&self) -> io::Result<()> {
         let mut state = self.write_state();
         match &*state {
@@ -68,7 +74,8 @@ impl DataFile {
         Ok(())
     }
 
-    /// Makes everything that redb still wants from this opening fail. On return none of it is under way.
+    /// Makes everything that redb still wants from this opening fail. On return none of it is under
+    /// way.
     pub(super) fn abandon(&self) {
         *self.write_state() = State::Abandoned;
     }
@@ -100,7 +107,8 @@ impl DataFile {
     }
 }
 
-/// The locks of the trait are left out: the store locks the file for as long as it lives, which is longer than redb.
+/// The locks of the trait are left out: the store locks the file for as long as it lives, which is
+/// longer than redb.
 impl StorageBackend for DataFile {
     fn len(&self) -> io::Result<u64> {
         match &*self.read_state() {
@@ -133,7 +141,10 @@ impl StorageBackend for DataFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.change(|held, file| held.write(file, offset, data), |file| write_all_at(file, data, offset))
+        self.change(
+            |held, file| held.write(file, offset, data),
+            |file| write_all_at(file, data, offset),
+        )
     }
 }
 
@@ -195,8 +206,8 @@ impl Held {
         }
     }
 
-    /// The header last and by itself: as long as it is not there, the file is what it was, or says that it is being
-    /// created.
+    /// The header last and by itself: as long as it is not there, the file is what it was, or says
+    /// that it is being created.
     fn write_to(&self, file: &File) -> io::Result<()> {
         let length = file.metadata()?.len();
         if self.on_disk < length {

@@ -1,5 +1,5 @@
-//! Opens the data file: whether it is ours, whole and free, and only then redb on it. Nothing here changes a file that
-//! has something in it; an empty one becomes a data file.
+//! Opens the data file: whether it is ours, whole and free, and only then redb on it. Nothing here
+//! changes a file that has something in it; an empty one becomes a data file.
 
 use std::any::Any;
 use std::fmt;
@@ -23,8 +23,9 @@ pub(super) const DOCUMENTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new
 /// redb's own memory for pages. 8 MiB was no faster than 1 MiB, as the kernel caches the file too.
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
 
-/// Up to here every page is verified at start, at about 1 GB/s; a larger file would delay the start, so there it is the
-/// header and the tables only, and a damaged page is found when it is read.
+/// Up to here every page is verified at start, at about 1 GB/s; a larger file would delay the
+/// start, so there it is the header and the tables only, and a damaged page is found when it is
+/// read.
 const VERIFIED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// redb on one opening of the data file.
@@ -41,14 +42,18 @@ impl Handle {
 
     fn open_with(file: &Arc<File>, builder: &mut redb::Builder) -> Result<Self, Error> {
         let file = DataFile::held(file)?;
-        let database = caught(|| Ok(builder.set_cache_size(CACHE_BYTES).create_with_backend(file.clone())?))?;
+        let database = caught(|| {
+            Ok(builder.set_cache_size(CACHE_BYTES).create_with_backend(file.clone())?)
+        })?;
         Ok(Self { database, file })
     }
 }
 
-/// redb may panic on a damaged file, as its documentation says; that must cost one call, not a thread or the program.
+/// redb may panic on a damaged file, as its documentation says; that must cost one call, not a
+/// thread or the program.
 pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Error::Corrupted(message(&*panic))))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(Error::Corrupted(message(&*panic))))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -81,7 +86,11 @@ impl fmt::Display for OpenError {
         match &self.problem {
             Problem::InUse => write!(f, "the data file {path} is in use by another process"),
             Problem::NoDirectory(directory) => {
-                write!(f, "the data file {path} can't be created: there is no directory {}", directory.display())
+                write!(
+                    f,
+                    "the data file {path} can't be created: there is no directory {}",
+                    directory.display()
+                )
             }
             Problem::NotAFile => write!(f, "the data file {path} is not a regular file"),
             Problem::NotOurs => {
@@ -119,7 +128,9 @@ impl From<Error> for Problem {
             // How redb says that the file does not begin like one of its own.
             Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Self::NotOurs,
             // Pages are missing.
-            Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Damaged(error.to_string()),
+            Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged(error.to_string())
+            }
             Error::Io(error) => Self::Io(error),
             // redb's formats before the first that this program was ever built with.
             Error::UpgradeRequired(_) => Self::NotOurs,
@@ -175,8 +186,8 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// An empty file holds nothing to lose: `touch`, `mktemp` and a container's file mount make them, and so does a start
-/// that is cut off. So does one that was cut off a little later.
+/// An empty file holds nothing to lose: `touch`, `mktemp` and a container's file mount make them,
+/// and so does a start that is cut off. So does one that was cut off a little later.
 fn holds_nothing(file: &File) -> io::Result<bool> {
     let mut beginning = [0; BEING_CREATED.len()];
     let length = file.metadata()?.len();
@@ -200,9 +211,9 @@ fn create(file: &Arc<File>) -> Result<Handle, Problem> {
     Ok(handle)
 }
 
-/// redb finds a file that is too short only after it was closed in order, since a crash may tear the lengths in its
-/// header. It grows the file before the header and shrinks it after, so a file that is shorter than that is cut off.
-/// The header's layout is in redb's docs/design.md.
+/// redb finds a file that is too short only after it was closed in order, since a crash may tear
+/// the lengths in its header. It grows the file before the header and shrinks it after, so a file
+/// that is shorter than that is cut off. The header's layout is in redb's docs/design.md.
 fn check_length(file: &File, length: u64) -> Result<(), Problem> {
     const HEADER_BYTES: usize = 64;
     const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -214,14 +225,19 @@ fn check_length(file: &File, length: u64) -> Result<(), Problem> {
     if !header.starts_with(MAGIC) {
         return Err(Problem::NotOurs);
     }
-    let field =
-        |at: usize| u128::from(u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+    let field = |at: usize| {
+        u128::from(u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]))
+    };
     let (page_bytes, region_header_pages, region_pages) = (field(12), field(16), field(20));
     let (full_regions, pages_of_last_region) = (field(24), field(28));
-    let last_region = if pages_of_last_region == 0 { 0 } else { region_header_pages + pages_of_last_region };
+    let last_region =
+        if pages_of_last_region == 0 { 0 } else { region_header_pages + pages_of_last_region };
     let pages = 1 + full_regions * (region_header_pages + region_pages) + last_region;
     if u128::from(length) < pages * page_bytes {
-        return Err(Problem::Damaged(format!("it has {length} bytes where its header says {}", pages * page_bytes)));
+        return Err(Problem::Damaged(format!(
+            "it has {length} bytes where its header says {}",
+            pages * page_bytes
+        )));
     }
     Ok(())
 }

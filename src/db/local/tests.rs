@@ -23,12 +23,15 @@ fn open(path: &Path) -> LocalStore {
     try_open(path).unwrap()
 }
 
-/// Another test may be starting a process, which has our descriptors, and with them the lock, until it is another program.
+/// Another test may be starting a process, which has our descriptors, and with them the lock, until
+/// it is another program.
 fn try_open(path: &Path) -> Result<LocalStore, OpenError> {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match LocalStore::open(path) {
-            Err(error) if error.to_string().contains("is in use") && Instant::now() < until => thread::yield_now(),
+            Err(error) if error.to_string().contains("is in use") && Instant::now() < until => {
+                thread::yield_now()
+            }
             outcome => return outcome,
         }
     }
@@ -130,7 +133,13 @@ fn a_document_that_is_refused_does_not_hinder_the_others() {
     let store = open(&path);
     insert(&store, 1..2).unwrap();
     let decimal: bson::Decimal128 = "1".parse().unwrap();
-    let documents = [document(1.0), document(2), document(RawBson::Decimal128(decimal)), document(3), document(2)];
+    let documents = [
+        document(1.0),
+        document(2),
+        document(RawBson::Decimal128(decimal)),
+        document(3),
+        document(2),
+    ];
     let results = store.insert(&documents).unwrap();
     assert!(matches!(
         results[..],
@@ -302,7 +311,8 @@ fn a_creation_that_is_cut_off_anywhere_is_made_up_for_by_the_next_start() {
     }
 }
 
-/// The disk is full from the first change on, from the second, and so on until an insert gets through.
+/// The disk is full from the first change on, from the second, and so on until an insert gets
+/// through.
 #[test]
 fn a_full_disk_loses_nothing_hides_nothing_and_is_recovered_from() {
     let changes = (0..).find(|&changes| stores_on_a_disk_that_is_full_after(changes, 600));
@@ -427,7 +437,10 @@ fn inserts_until_there_is_no_room() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&error, StoreError::Full(reason) if reason.text.contains("no room")), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::Full(reason) if reason.text.contains("no room")),
+        "{error:?}"
+    );
     for _ in 0..10 {
         assert!(matches!(insert(&store, -10_000..-1), Err(StoreError::Full(_))));
         assert_eq!(ids(&store), bson_numbers(0..next));

@@ -1,6 +1,6 @@
-//! How often a call may have sent its command. The driver's errors do not say whether it got that far, and they tell only
-//! of the last time that it tried. But it sends on a connection that it has checked out of its pool, and says so with an
-//! event, on the thread that makes the call.
+//! How often a call may have sent its command. The driver's errors do not say whether it got that
+//! far, and they tell only of the last time that it tried. But it sends on a connection that it has
+//! checked out of its pool, and says so with an event, on the thread that makes the call.
 
 use std::cell::Cell;
 

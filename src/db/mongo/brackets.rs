@@ -1,13 +1,14 @@
-//! What is behind an `_id` in MongoDB's order, in MongoDB's words. A comparison there finds values of one bracket of types
-//! only (numbers with numbers, strings with strings); the brackets behind it have to be asked for by type. Each of the two
-//! filters is one scan of the `_id` index.
+//! What is behind an `_id` in MongoDB's order, in MongoDB's words. A comparison there finds values
+//! of one bracket of types only (numbers with numbers, strings with strings); the brackets behind
+//! it have to be asked for by type. Each of the two filters is one scan of the `_id` index.
 
 use bson::{Bson, Document as Filter, RawBsonRef, doc};
 
 use crate::db::Order;
 use crate::document::DocumentId;
 
-/// The types that an `_id` can have, in MongoDB's comparison order; those on one line compare by value with each other.
+/// The types that an `_id` can have, in MongoDB's comparison order; those on one line compare by
+/// value with each other.
 /// <https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/>
 const TYPE_BRACKETS: [&[&str]; 14] = [
     &["minKey"],
@@ -26,8 +27,8 @@ const TYPE_BRACKETS: [&[&str]; 14] = [
     &["maxKey"],
 ];
 
-/// What finds the documents behind `after` whose `_id` is of the same bracket of types: MongoDB compares within one
-/// bracket only. None where nothing else can be in it.
+/// What finds the documents behind `after` whose `_id` is of the same bracket of types: MongoDB
+/// compares within one bracket only. None where nothing else can be in it.
 pub(super) fn bracket_filter(after: Option<&DocumentId>, order: Order) -> Option<Filter> {
     let Some(after) = after else {
         return Some(Filter::new());
@@ -35,13 +36,18 @@ pub(super) fn bracket_filter(after: Option<&DocumentId>, order: Order) -> Option
     let id = to_bson(after);
     let is_nan = is_nan(&id);
     match (order, &id) {
-        // Nothing is beside it in its bracket, and a comparison with MinKey or MaxKey would leave the bracket.
+        // Nothing is beside it in its bracket, and a comparison with MinKey or MaxKey would leave
+        // the bracket.
         (_, Bson::MinKey | Bson::Null | Bson::MaxKey) => None,
-        // NaN is below every number in the index, but compares with none. The two types have one NaN, one infinity each
-        // way and one zero between them: no two documents can have an `_id` of these.
+        // NaN is below every number in the index, but compares with none. The two types have one
+        // NaN, one infinity each way and one zero between them: no two documents can have an `_id`
+        // of these.
         (Order::Ascending, _) if is_nan => Some(doc! { "_id": { "$gte": f64::NEG_INFINITY } }),
         (Order::Descending, _) if is_nan => None,
-        (Order::Descending, Bson::Double(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_)) => {
+        (
+            Order::Descending,
+            Bson::Double(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Decimal128(_),
+        ) => {
             // `$lt` would leave out NaN.
             Some(doc! { "_id": { "$type": "number", "$not": { "$gte": id } } })
         }
@@ -62,7 +68,8 @@ fn is_nan(value: &Bson) -> bool {
 /// The types of the brackets behind that of `after`.
 pub(super) fn types_behind(after: &DocumentId, order: Order) -> Vec<&'static str> {
     let own = type_alias(after.as_raw());
-    let bracket = TYPE_BRACKETS.iter().position(|types| types.contains(&own)).unwrap_or(TYPE_BRACKETS.len());
+    let bracket =
+        TYPE_BRACKETS.iter().position(|types| types.contains(&own)).unwrap_or(TYPE_BRACKETS.len());
     let behind = match order {
         Order::Ascending => TYPE_BRACKETS.get(bracket + 1..),
         Order::Descending => TYPE_BRACKETS.get(..bracket),

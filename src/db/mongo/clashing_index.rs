@@ -11,8 +11,9 @@ pub(super) enum ClashingIndex {
 }
 
 impl ClashingIndex {
-    /// Of the error's text, since the driver passes on no `keyPattern`: `E11000 duplicate key error collection:
-    /// NAMESPACE index: NAME dup key: { KEY }`. Only what stands where the name does counts; a key may be any text.
+    /// Of the error's text, since the driver passes on no `keyPattern`: `E11000 duplicate key error
+    /// collection: NAMESPACE index: NAME dup key: { KEY }`. Only what stands where the name does
+    /// counts; a key may be any text.
     pub(super) fn of(message: &str, namespace: &str) -> Self {
         let rest = message
             .strip_prefix("E11000 duplicate key error collection: ")
@@ -35,7 +36,8 @@ impl ClashingIndex {
                 "The unique index {name} of the collection forbids it: another document has the same key."
             )),
             Self::Unknown => Refusal::Conflict(
-                "A unique index of the collection forbids it: another document has the same key.".to_owned(),
+                "A unique index of the collection forbids it: another document has the same key."
+                    .to_owned(),
             ),
         }
     }

@@ -1,5 +1,5 @@
-//! The driver's client: made from the URI at the first call, and made anew where the server refuses the login and the
-//! URI's file says something else by then.
+//! The driver's client: made from the URI at the first call, and made anew where the server refuses
+//! the login and the URI's file says something else by then.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,11 +24,12 @@ use crate::queue::MAX_THREADS;
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// Connections at most: one for each thread that can make a call. Only those that are needed are opened, and a call that
-/// is never answered keeps its own.
+/// Connections at most: one for each thread that can make a call. Only those that are needed are
+/// opened, and a call that is never answered keeps its own.
 const MAX_POOL_SIZE: u32 = 4 * MAX_THREADS as u32;
-/// Connections at least: two for each kind of call, since a slow one gets company. While the password is being changed
-/// new ones may be refused, and that closes the others as well; so none should be needed then.
+/// Connections at least: two for each kind of call, since a slow one gets company. While the
+/// password is being changed new ones may be refused, and that closes the others as well; so none
+/// should be needed then.
 const MIN_POOL_SIZE: u32 = 2 * 4;
 /// Names this program in the server's log and in `currentOp`.
 const APP_NAME: &str = "two-tier";
@@ -40,8 +41,9 @@ pub(crate) struct UriSource {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Whether the server has refused a URI's user or password. Most calls that suffer from it are told of something else: a
-/// connection that was closed with the others, or a server that is not to be selected for a while.
+/// Whether the server has refused a URI's user or password. Most calls that suffer from it are told
+/// of something else: a connection that was closed with the others, or a server that is not to be
+/// selected for a while.
 #[derive(Default)]
 struct Login {
     is_refused: Mutex<bool>,
@@ -63,7 +65,9 @@ impl Login {
 
     fn is_refused(&self) -> bool {
         let is_refused = self.is_refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.refused.wait_timeout_while(is_refused, Self::TOLD_WITHIN, |is_refused| !*is_refused);
+        let waited = self
+            .refused
+            .wait_timeout_while(is_refused, Self::TOLD_WITHIN, |is_refused| !*is_refused);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
@@ -77,7 +81,8 @@ pub(super) struct Connector {
 struct State {
     uri: Secret,
     address: ConnectionString,
-    /// Made at the first call that can: a name in a `mongodb+srv://` URI may not be known when the program starts.
+    /// Made at the first call that can: a name in a `mongodb+srv://` URI may not be known when the
+    /// program starts.
     client: Option<Client>,
     /// How many URIs there have been before this one.
     version: u32,
@@ -87,10 +92,15 @@ struct State {
 }
 
 /// What a URI must have, checked.
-pub(super) fn parse_uri(uri: &Secret, failure: &Failure) -> Result<(ConnectionString, String), String> {
+pub(super) fn parse_uri(
+    uri: &Secret,
+    failure: &Failure,
+) -> Result<(ConnectionString, String), String> {
     let address = parse(uri.expose()).ok_or_else(|| failure.uri_problem(uri.expose()))?;
     let Some(database) = address.default_database.clone().filter(|name| !name.is_empty()) else {
-        return Err("the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned());
+        return Err(
+            "the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned()
+        );
     };
     let acknowledgment = address.write_concern.as_ref().and_then(|concern| concern.w.as_ref());
     if acknowledgment == Some(&Acknowledgment::Nodes(0)) {
@@ -103,18 +113,27 @@ pub(super) fn parse_uri(uri: &Secret, failure: &Failure) -> Result<(ConnectionSt
     Ok((address, database))
 }
 
-/// The driver (3.9.1) panics on a user or password with a % before some characters beyond ASCII, and quotes it then.
+/// The driver (3.9.1) panics on a user or password with a % before some characters beyond ASCII,
+/// and quotes it then.
 fn parse(uri: &str) -> Option<ConnectionString> {
     let (_, rest) = uri.split_once("://")?;
     let before_options = rest.split('?').next().unwrap_or_default();
-    let user_and_password = before_options.rsplit_once('@').map_or("", |(user_and_password, _)| user_and_password);
+    let user_and_password =
+        before_options.rsplit_once('@').map_or("", |(user_and_password, _)| user_and_password);
     percent::decode(user_and_password).ok()?;
     ConnectionString::parse(uri).ok()
 }
 
 impl Connector {
     pub(super) fn new(source: UriSource, address: ConnectionString, metrics: Arc<Metrics>) -> Self {
-        let state = State { uri: source.uri, address, client: None, version: 0, login: Arc::default(), refused: None };
+        let state = State {
+            uri: source.uri,
+            address,
+            client: None,
+            version: 0,
+            login: Arc::default(),
+            refused: None,
+        };
         Self { file: source.file, metrics, state: Mutex::new(state) }
     }
 
@@ -127,7 +146,8 @@ impl Connector {
         if let Some(client) = &state.client {
             return Ok(client.clone());
         }
-        let client = Client::with_options(self.options(state.address.clone(), state.login.clone())?)?;
+        let client =
+            Client::with_options(self.options(state.address.clone(), state.login.clone())?)?;
         Ok(state.client.insert(client).clone())
     }
 
@@ -140,9 +160,9 @@ impl Connector {
         let max_pool_size = *options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
         options.min_pool_size.get_or_insert(MIN_POOL_SIZE.min(max_pool_size));
         // What was answered 201 must survive the end of any one server.
-        options
-            .write_concern
-            .get_or_insert_with(|| WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+        options.write_concern.get_or_insert_with(|| {
+            WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build()
+        });
         let metrics = self.metrics.clone();
         options.cmap_event_handler = Some(EventHandler::callback(move |event| {
             attempts::observe(&event);
@@ -152,22 +172,33 @@ impl Connector {
                 _ => {}
             }
         }));
-        options.sdam_event_handler = Some(EventHandler::callback(move |event| login.observe(&event)));
+        options.sdam_event_handler =
+            Some(EventHandler::callback(move |event| login.observe(&event)));
         Ok(options)
     }
 
     /// Makes a call that changes nothing, and once more if the file has another URI by then.
-    pub(super) fn read<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> MongoResult<T> {
+    pub(super) fn read<T>(
+        &self,
+        failure: &Failure,
+        call: impl Fn() -> MongoResult<T>,
+    ) -> MongoResult<T> {
         let version = self.lock().version;
         match call() {
-            Err(error) if may_be_refused_login(&error) && self.renew(version, &error, failure) => call(),
+            Err(error) if may_be_refused_login(&error) && self.renew(version, &error, failure) => {
+                call()
+            }
             outcome => outcome,
         }
     }
 
-    /// As `read`, of a call that stores something: once more only if it was not sent, or refused for its user. Says how
-    /// many times at most it was sent apart from that.
-    pub(super) fn write<T>(&self, failure: &Failure, call: impl Fn() -> MongoResult<T>) -> (MongoResult<T>, u32) {
+    /// As `read`, of a call that stores something: once more only if it was not sent, or refused
+    /// for its user. Says how many times at most it was sent apart from that.
+    pub(super) fn write<T>(
+        &self,
+        failure: &Failure,
+        call: impl Fn() -> MongoResult<T>,
+    ) -> (MongoResult<T>, u32) {
         let version = self.lock().version;
         let (outcome, attempts) = attempts::count(&call);
         let Err(error) = &outcome else {
@@ -183,8 +214,8 @@ impl Connector {
         (outcome, attempts)
     }
 
-    /// Whether there is another URI than that of `version`, whose login was refused. The calls that are in progress go on
-    /// with their client, and it ends with the last of them.
+    /// Whether there is another URI than that of `version`, whose login was refused. The calls that
+    /// are in progress go on with their client, and it ends with the last of them.
     fn renew(&self, version: u32, error: &Error, failure: &Failure) -> bool {
         let Some(file) = &self.file else {
             return false;
@@ -207,17 +238,34 @@ impl Connector {
         failure.hide_password_of(uri.expose());
         let usable = parse_uri(&uri, failure).and_then(|(address, database)| {
             let is_same = Some(&database) == state.address.default_database.as_ref();
-            if is_same { Ok(address) } else { Err("it names another database; restart for that".to_owned()) }
+            if is_same {
+                Ok(address)
+            } else {
+                Err("it names another database; restart for that".to_owned())
+            }
         });
         match usable {
             Ok(address) => {
-                log::info(format_args!("connecting to the database with the new URI in {}", file.display()));
+                log::info(format_args!(
+                    "connecting to the database with the new URI in {}",
+                    file.display()
+                ));
                 let version = version.wrapping_add(1);
-                *state = State { uri, address, client: None, version, login: Arc::default(), refused: None };
+                *state = State {
+                    uri,
+                    address,
+                    client: None,
+                    version,
+                    login: Arc::default(),
+                    refused: None,
+                };
                 true
             }
             Err(problem) => {
-                log::error(format_args!("the new URI in {} cannot be used: {problem}", file.display()));
+                log::error(format_args!(
+                    "the new URI in {} cannot be used: {problem}",
+                    file.display()
+                ));
                 state.refused = Some(uri);
                 false
             }
@@ -239,7 +287,9 @@ fn may_be_refused_login(error: &Error) -> bool {
     // Where a connection broke first, the driver tells of that and not of the login that followed.
     let may_follow = matches!(
         *error.kind,
-        ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } | ErrorKind::Io(_)
+        ErrorKind::ConnectionPoolCleared { .. }
+            | ErrorKind::ServerSelection { .. }
+            | ErrorKind::Io(_)
     );
     may_follow || is_refused_login(error)
 }

@@ -1,7 +1,9 @@
-//! What the driver's errors mean: what to tell the client, and whether something may have been stored.
+//! What the driver's errors mean: what to tell the client, and whether something may have been
+//! stored.
 //!
-//! A command that was never sent (`attempts` is 0) has stored nothing, whatever the error. One that was sent has stored
-//! nothing only if the server's answer to it says so. Everything else is `Unknown`. So these are the errors of an insert:
+//! A command that was never sent (`attempts` is 0) has stored nothing, whatever the error. One that
+//! was sent has stored nothing only if the server's answer to it says so. Everything else is
+//! `Unknown`. So these are the errors of an insert:
 //!
 //! | Error | Where it comes from | Sent |
 //! |---|---|---|
@@ -17,8 +19,8 @@
 use std::sync::{PoisonError, RwLock};
 
 use mongodb::error::{
-    CommandError, Error, ErrorKind, IndexedWriteError, NO_WRITES_PERFORMED, RETRYABLE_ERROR, RETRYABLE_WRITE_ERROR,
-    SYSTEM_OVERLOADED_ERROR, WriteConcernError,
+    CommandError, Error, ErrorKind, IndexedWriteError, NO_WRITES_PERFORMED, RETRYABLE_ERROR,
+    RETRYABLE_WRITE_ERROR, SYSTEM_OVERLOADED_ERROR, WriteConcernError,
 };
 use mongodb::options::ConnectionString;
 
@@ -34,20 +36,24 @@ pub(super) mod code {
     pub(super) const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
     /// The server is not the one that takes writes (any more), and has not carried the command out.
     pub(super) const NOT_PRIMARY: [i32; 4] = [10107, 13435, 13436, 10058];
-    /// The server, or one that it had to ask, stopped or gave up in the middle of it; it may work later. HostUnreachable,
-    /// HostNotFound, LockTimeout, CursorNotFound, LockBusy, MaxTimeMSExpired, NetworkTimeout, ShutdownInProgress,
-    /// WriteConflict, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet, StaleEpoch, QueryPlanKilled,
-    /// PrimarySteppedDown, NetworkInterfaceExceededTimeLimit, CursorKilled, SnapshotUnavailable, ExceededTimeLimit,
-    /// PooledConnectionsDropped, TemporarilyUnavailable, SocketException, InterruptedAtShutdown, Interrupted,
-    /// InterruptedDueToReplStateChange, StaleConfig.
+    /// The server, or one that it had to ask, stopped or gave up in the middle of it; it may work
+    /// later. HostUnreachable, HostNotFound, LockTimeout, CursorNotFound, LockBusy,
+    /// MaxTimeMSExpired, NetworkTimeout, ShutdownInProgress, WriteConflict,
+    /// FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet, StaleEpoch,
+    /// QueryPlanKilled, PrimarySteppedDown, NetworkInterfaceExceededTimeLimit, CursorKilled,
+    /// SnapshotUnavailable, ExceededTimeLimit, PooledConnectionsDropped, TemporarilyUnavailable,
+    /// SocketException, InterruptedAtShutdown, Interrupted, InterruptedDueToReplStateChange,
+    /// StaleConfig.
     pub(super) const TRANSIENT: [i32; 25] = [
-        6, 7, 24, 43, 46, 50, 89, 91, 112, 133, 134, 150, 175, 189, 202, 237, 246, 262, 317, 365, 9001, 11600, 11601,
-        11602, 13388,
+        6, 7, 24, 43, 46, 50, 89, 91, 112, 133, 134, 150, 175, 189, 202, 237, 246, 262, 317, 365,
+        9001, 11600, 11601, 11602, 13388,
     ];
-    /// What is wrong with the document itself: BadValue, InvalidBSON, DollarPrefixedFieldName, InvalidIdField,
-    /// EmptyFieldName, DottedFieldName, CannotIndexParallelArrays, BSONObjectTooLarge, and keys that an index of the
-    /// collection cannot take (two for places on earth, two that are too long).
-    pub(super) const BAD_DOCUMENT: [i32; 12] = [2, 22, 52, 53, 56, 57, 171, 10334, 16755, 16766, 17280, 17282];
+    /// What is wrong with the document itself: BadValue, InvalidBSON, DollarPrefixedFieldName,
+    /// InvalidIdField, EmptyFieldName, DottedFieldName, CannotIndexParallelArrays,
+    /// BSONObjectTooLarge, and keys that an index of the collection cannot take (two for places on
+    /// earth, two that are too long).
+    pub(super) const BAD_DOCUMENT: [i32; 12] =
+        [2, 22, 52, 53, 56, 57, 171, 10334, 16755, 16766, 17280, 17282];
 }
 
 /// Turns errors into words without any password that this program was given.
@@ -67,11 +73,12 @@ impl Failure {
         self.passwords.write().unwrap_or_else(PoisonError::into_inner).extend(passwords(uri));
     }
 
-    /// What is wrong with a URI. The driver quotes what it cannot read, which may be a part of the password; so its
-    /// words count only if they are about what is behind the servers.
+    /// What is wrong with a URI. The driver quotes what it cannot read, which may be a part of the
+    /// password; so its words count only if they are about what is behind the servers.
     pub(super) fn uri_problem(&self, uri: &str) -> String {
         let Some((scheme, rest)) = uri.split_once("://") else {
-            return "it is not a MongoDB URI, such as mongodb://USER:PASSWORD@HOST/DATABASE".to_owned();
+            return "it is not a MongoDB URI, such as mongodb://USER:PASSWORD@HOST/DATABASE"
+                .to_owned();
         };
         let servers = rest.rsplit_once('@').map_or(rest, |(_, servers)| servers);
         let options = servers.find(['/', '?']).map_or("", |index| &servers[index..]);
@@ -107,7 +114,8 @@ impl Failure {
 
     /// The documents are on the primary, but not where the write concern wants them.
     pub(super) fn of_write_concern(&self, error: &WriteConcernError) -> StoreError {
-        let text = "MongoDB stored it on one server, but did not confirm that it is safe on the others.";
+        let text =
+            "MongoDB stored it on one server, but did not confirm that it is safe on the others.";
         StoreError::Unknown(Reason::with_cause(text, self.hide(&error.message)))
     }
 
@@ -115,8 +123,12 @@ impl Failure {
     pub(super) fn of_document(&self, error: &IndexedWriteError, attempts: u32) -> Refusal {
         let words = self.hide(error.message.trim_end_matches('.'));
         match error.code {
-            code::DOCUMENT_VALIDATION_FAILURE => Refusal::Unsupported("The collection's schema forbids it.".to_owned()),
-            code if code::BAD_DOCUMENT.contains(&code) => Refusal::Unsupported(format!("MongoDB refused it: {words}.")),
+            code::DOCUMENT_VALIDATION_FAILURE => {
+                Refusal::Unsupported("The collection's schema forbids it.".to_owned())
+            }
+            code if code::BAD_DOCUMENT.contains(&code) => {
+                Refusal::Unsupported(format!("MongoDB refused it: {words}."))
+            }
             code => Refusal::Failed(match of_code(code, error.code_name.as_deref(), words) {
                 // An earlier command may have been luckier.
                 refused if attempts > 1 => StoreError::Unknown(refused.into_reason()),
@@ -136,7 +148,10 @@ impl Failure {
     }
 
     pub(super) fn senseless(&self, words: &str) -> StoreError {
-        StoreError::Unknown(Reason::with_cause("MongoDB's answer makes no sense.", self.hide(words)))
+        StoreError::Unknown(Reason::with_cause(
+            "MongoDB's answer makes no sense.",
+            self.hide(words),
+        ))
     }
 
     /// As of a command that was sent.
@@ -167,12 +182,16 @@ impl Failure {
         }
     }
 
-    /// The error in a few words. The driver's own text for a server that is not there describes the whole topology;
-    /// the reason stands at the end of it.
+    /// The error in a few words. The driver's own text for a server that is not there describes the
+    /// whole topology; the reason stands at the end of it.
     fn words(&self, error: &Error) -> String {
         let text = match &*error.kind {
-            ErrorKind::ServerSelection { message, .. } => reason(message, "Error: Kind: ").to_owned(),
-            ErrorKind::ConnectionPoolCleared { message, .. } => reason(message, "failed with: Kind: ").to_owned(),
+            ErrorKind::ServerSelection { message, .. } => {
+                reason(message, "Error: Kind: ").to_owned()
+            }
+            ErrorKind::ConnectionPoolCleared { message, .. } => {
+                reason(message, "failed with: Kind: ").to_owned()
+            }
             ErrorKind::Command(command) => command.message.clone(),
             kind => kind.to_string(),
         };
@@ -186,18 +205,24 @@ impl Failure {
 }
 
 fn refused_login(words: String) -> StoreError {
-    StoreError::Unavailable(Reason::with_cause("MongoDB refused this server's user or password.", words))
+    StoreError::Unavailable(Reason::with_cause(
+        "MongoDB refused this server's user or password.",
+        words,
+    ))
 }
 
 /// Of a whole command that the server has refused.
 fn of_command(command: &CommandError, error: &Error, words: String) -> StoreError {
     let is_overloaded = error.contains_label(SYSTEM_OVERLOADED_ERROR);
-    let may_work_later =
-        is_overloaded || error.contains_label(RETRYABLE_WRITE_ERROR) || error.contains_label(RETRYABLE_ERROR);
+    let may_work_later = is_overloaded
+        || error.contains_label(RETRYABLE_WRITE_ERROR)
+        || error.contains_label(RETRYABLE_ERROR);
     let name = Some(command.code_name.as_str()).filter(|name| !name.is_empty());
     match of_code(command.code, name, words) {
         // A server that is overloaded turns commands away before it begins with them.
-        StoreError::Unknown(reason) if is_overloaded || error.contains_label(NO_WRITES_PERFORMED) => {
+        StoreError::Unknown(reason)
+            if is_overloaded || error.contains_label(NO_WRITES_PERFORMED) =>
+        {
             StoreError::Unavailable(reason)
         }
         StoreError::Failed(reason) if is_overloaded => StoreError::Unavailable(reason),
@@ -215,12 +240,16 @@ fn of_code(code: i32, name: Option<&str>, words: String) -> StoreError {
     let reason = |text: &str| Reason::with_cause(format!("{text} ({error})."), &words);
     match code {
         code::AUTHENTICATION_FAILED => refused_login(words),
-        code::UNAUTHORIZED => {
-            StoreError::Failed(reason("MongoDB does not allow it to this server's user, who needs the role readWrite"))
-        }
+        code::UNAUTHORIZED => StoreError::Failed(reason(
+            "MongoDB does not allow it to this server's user, who needs the role readWrite",
+        )),
         code::OUT_OF_DISK_SPACE => StoreError::Full(reason("MongoDB has no room")),
-        code if code::NOT_PRIMARY.contains(&code) => StoreError::Unavailable(reason("MongoDB has no primary just now")),
-        code if code::TRANSIENT.contains(&code) => StoreError::Unknown(reason("MongoDB broke it off")),
+        code if code::NOT_PRIMARY.contains(&code) => {
+            StoreError::Unavailable(reason("MongoDB has no primary just now"))
+        }
+        code if code::TRANSIENT.contains(&code) => {
+            StoreError::Unknown(reason("MongoDB broke it off"))
+        }
         _ => StoreError::Failed(reason("MongoDB refused it")),
     }
 }
@@ -241,14 +270,17 @@ fn reason<'a>(message: &'a str, mark: &str) -> &'a str {
     reason.split(", labels:").next().unwrap_or(reason)
 }
 
-/// The password of a URI in all its forms, found without a parser: the URI may be one that cannot be parsed.
+/// The password of a URI in all its forms, found without a parser: the URI may be one that cannot
+/// be parsed.
 fn passwords(uri: &str) -> Vec<String> {
     let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
     let Some((_, rest)) = rest.split_once(':') else {
         return Vec::new();
     };
-    // Each @ may be the one that ends it: it may have one that is not encoded, and so may the options.
+    // Each @ may be the one that ends it: it may have one that is not encoded, and so may the
+    // options.
     let candidates = rest.match_indices('@').map(|(end, _)| &rest[..end]);
-    let forms = candidates.flat_map(|raw| [raw.to_owned(), crate::percent::decode(raw).unwrap_or_default()]);
+    let forms = candidates
+        .flat_map(|raw| [raw.to_owned(), crate::percent::decode(raw).unwrap_or_default()]);
     forms.filter(|form| !form.is_empty()).collect()
 }

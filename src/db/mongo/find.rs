@@ -26,7 +26,8 @@ impl Filling<'_> {
     /// Takes one more document, unless the page is full: then there is more.
     fn take(&mut self, document: &RawDocument) {
         let document = document.as_bytes();
-        let is_too_long = self.held > 0 && self.batch.documents.len() + document.len() > self.query.max_bytes;
+        let is_too_long =
+            self.held > 0 && self.batch.documents.len() + document.len() > self.query.max_bytes;
         if self.held == self.query.limit || is_too_long {
             self.batch.more = true;
         } else {
@@ -42,7 +43,8 @@ impl Filling<'_> {
 
 impl MongoStore {
     pub(super) fn find_page(&self, query: &PageQuery) -> MongoResult<Batch> {
-        let mut page = Filling { query, batch: Batch { documents: Vec::new(), more: false }, held: 0 };
+        let mut page =
+            Filling { query, batch: Batch { documents: Vec::new(), more: false }, held: 0 };
         let mut after = query.after.clone();
         while let Some(last) = self.find_after(after.as_ref(), &mut page)? {
             after = Some(last);
@@ -50,22 +52,33 @@ impl MongoStore {
         Ok(page.batch)
     }
 
-    /// Fills the page with what is after `after`. Where a reply ended too early, gives the `_id` to go on after.
-    fn find_after(&self, after: Option<&DocumentId>, page: &mut Filling) -> MongoResult<Option<DocumentId>> {
+    /// Fills the page with what is after `after`. Where a reply ended too early, gives the `_id` to
+    /// go on after.
+    fn find_after(
+        &self,
+        after: Option<&DocumentId>,
+        page: &mut Filling,
+    ) -> MongoResult<Option<DocumentId>> {
         if let Some(filter) = bracket_filter(after, page.query.order)
             && let Some(last) = self.find(&filter, page)?
         {
             return Ok(Some(last));
         }
         match after {
-            Some(after) if !page.batch.more => self.find_by_types(types_behind(after, page.query.order), page),
+            Some(after) if !page.batch.more => {
+                self.find_by_types(types_behind(after, page.query.order), page)
+            }
             _ => Ok(None),
         }
     }
 
-    /// Finds the documents whose `_id` is of one of `types`. A server that does not know a type by name (FerretDB
-    /// knows few) holds no `_id` of it, so it is asked again without.
-    fn find_by_types(&self, mut types: Vec<&str>, page: &mut Filling) -> MongoResult<Option<DocumentId>> {
+    /// Finds the documents whose `_id` is of one of `types`. A server that does not know a type by
+    /// name (FerretDB knows few) holds no `_id` of it, so it is asked again without.
+    fn find_by_types(
+        &self,
+        mut types: Vec<&str>,
+        page: &mut Filling,
+    ) -> MongoResult<Option<DocumentId>> {
         loop {
             {
                 let unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,27 +88,32 @@ impl MongoStore {
                 return Ok(None);
             }
             match self.find(&doc! { "_id": { "$type": &types } }, page) {
-                Err(error) => match failure::unknown_type(&error).filter(|name| types.contains(name)) {
-                    Some(name) => {
-                        let mut unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
-                        unknown.insert(name.to_owned());
+                Err(error) => {
+                    match failure::unknown_type(&error).filter(|name| types.contains(name)) {
+                        Some(name) => {
+                            let mut unknown =
+                                self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
+                            unknown.insert(name.to_owned());
+                        }
+                        None => return Err(error),
                     }
-                    None => return Err(error),
-                },
+                }
                 found => return found,
             }
         }
     }
 
-    /// Takes what `filter` finds into the page, from one reply. That may end too early, with documents that are large
-    /// (MongoDB's at about 16 MiB): then it gives the `_id` to go on after.
+    /// Takes what `filter` finds into the page, from one reply. That may end too early, with
+    /// documents that are large (MongoDB's at about 16 MiB): then it gives the `_id` to go on
+    /// after.
     fn find(&self, filter: &Filter, page: &mut Filling) -> MongoResult<Option<DocumentId>> {
-        // One more than the page still takes tells whether there is more. Where documents are so large that the page ends
-        // before, the reply need not be longer than the page.
+        // One more than the page still takes tells whether there is more. Where documents are so
+        // large that the page ends before, the reply need not be longer than the page.
         let fits = page.query.max_bytes / self.document_bytes.load(Relaxed).max(1);
         let asked = (page.query.limit - page.held + 1).min(fits + 2);
         let collection = self.collection()?;
-        let mut cursor = single_batch(collection.find(filter.clone()), page.query.order, asked).run()?;
+        let mut cursor =
+            single_batch(collection.find(filter.clone()), page.query.order, asked).run()?;
         let mut received = 0;
         let mut last = None;
         while !page.batch.more && cursor.advance()? {
@@ -118,19 +136,27 @@ impl MongoStore {
         Ok((!page.batch.more).then_some(last))
     }
 
-    /// Whether what `filter` finds ends with this `_id`, as the `place`th document, from 1. It is not known to if others
-    /// were stored or removed meanwhile.
-    fn is_last(&self, filter: &Filter, order: Order, place: usize, id: &DocumentId) -> MongoResult<bool> {
+    /// Whether what `filter` finds ends with this `_id`, as the `place`th document, from 1. It is
+    /// not known to if others were stored or removed meanwhile.
+    fn is_last(
+        &self,
+        filter: &Filter,
+        order: Order,
+        place: usize,
+        id: &DocumentId,
+    ) -> MongoResult<bool> {
         let collection = self.collection()?;
         let find = collection.find(filter.clone()).projection(doc! { "_id": 1 });
         let mut cursor = single_batch(find, order, 2).skip(place as u64 - 1).run()?;
-        let is_there = cursor.advance()? && cursor.current().get("_id").ok().flatten() == Some(id.as_raw());
+        let is_there =
+            cursor.advance()? && cursor.current().get("_id").ok().flatten() == Some(id.as_raw());
         Ok(is_there && !cursor.advance()?)
     }
 
-    /// Asks for all at once. Which document belongs to which `_id` is told by the embedded store's keys, which are equal
-    /// where MongoDB finds two `_id`s equal; but a decimal128 has none, and a collation finds more of them equal. So an
-    /// `_id` is missing only where a reply has no document at all, or where it was asked for by itself.
+    /// Asks for all at once. Which document belongs to which `_id` is told by the embedded store's
+    /// keys, which are equal where MongoDB finds two `_id`s equal; but a decimal128 has none, and a
+    /// collation finds more of them equal. So an `_id` is missing only where a reply has no
+    /// document at all, or where it was asked for by itself.
     pub(super) fn find_all(&self, ids: &[DocumentId]) -> MongoResult<Vec<Option<RawDocumentBuf>>> {
         let mut documents = vec![None; ids.len()];
         let mut missing: Vec<usize> = (0..ids.len()).collect();
@@ -142,7 +168,8 @@ impl MongoStore {
             }
             let before = missing.len();
             missing.retain(|&place| {
-                documents[place] = keys[place].as_ref().and_then(|_| found.get(&keys[place])).cloned();
+                documents[place] =
+                    keys[place].as_ref().and_then(|_| found.get(&keys[place])).cloned();
                 documents[place].is_none()
             });
             if missing.len() == before {
@@ -151,7 +178,8 @@ impl MongoStore {
         }
         let collection = self.collection()?;
         for place in missing {
-            documents[place] = collection.find_one(doc! { "_id": { "$eq": to_bson(&ids[place]) } }).run()?;
+            documents[place] =
+                collection.find_one(doc! { "_id": { "$eq": to_bson(&ids[place]) } }).run()?;
         }
         Ok(documents)
     }
@@ -173,9 +201,13 @@ impl MongoStore {
     }
 }
 
-/// A query with one reply of up to `length` documents, and no cursor beside it, which is most of the work for some
-/// servers. Without the batch size as well it would silently end at 101.
-fn single_batch<'a>(find: Find<'a, RawDocumentBuf>, order: Order, length: usize) -> Find<'a, RawDocumentBuf> {
+/// A query with one reply of up to `length` documents, and no cursor beside it, which is most of
+/// the work for some servers. Without the batch size as well it would silently end at 101.
+fn single_batch<'a>(
+    find: Find<'a, RawDocumentBuf>,
+    order: Order,
+    length: usize,
+) -> Find<'a, RawDocumentBuf> {
     let direction = match order {
         Order::Ascending => 1,
         Order::Descending => -1,

@@ -1,7 +1,8 @@
 //! Inserts, and what became of each document.
 //!
-//! The driver sends a command again when the connection breaks, and so does this, so that a document can meet itself. A
-//! duplicate of a generated `_id` is therefore read, and is a success only if it is the very same document.
+//! The driver sends a command again when the connection breaks, and so does this, so that a
+//! document can meet itself. A duplicate of a generated `_id` is therefore read, and is a success
+//! only if it is the very same document.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -30,7 +31,10 @@ struct Duplicate {
 }
 
 impl MongoStore {
-    pub(super) fn insert_documents(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    pub(super) fn insert_documents(
+        &self,
+        documents: &[Document],
+    ) -> Result<Vec<Result<(), Refusal>>, StoreError> {
         let raw: Vec<Raw> = documents.iter().map(with_timestamps).collect();
         let (outcome, attempts) = self.send(documents, &raw);
         let Err(error) = outcome else {
@@ -40,11 +44,13 @@ impl MongoStore {
             return Err(self.failure.of_write(&error, attempts));
         };
         let write_errors = failures.write_errors.as_deref().unwrap_or_default();
-        let unconfirmed = failures.write_concern_error.as_ref().map(|error| self.failure.of_write_concern(error));
+        let unconfirmed =
+            failures.write_concern_error.as_ref().map(|error| self.failure.of_write_concern(error));
         if let Some(error) = unconfirmed.clone().filter(|_| write_errors.is_empty()) {
             return Err(error);
         }
-        let mut answers = vec![unconfirmed.map_or(Ok(()), |error| Err(Refusal::Failed(error))); documents.len()];
+        let mut answers =
+            vec![unconfirmed.map_or(Ok(()), |error| Err(Refusal::Failed(error))); documents.len()];
         for error in write_errors {
             let Some(answer) = answers.get_mut(error.index) else {
                 return Err(self.failure.senseless(&error.message));
@@ -55,10 +61,17 @@ impl MongoStore {
         Ok(answers)
     }
 
-    /// Sends the insert. A server by itself has no retryable writes. But where every `_id` is of our own making, a second
-    /// command can store nothing twice, and so an idle connection that somebody has cut costs nobody an answer.
+    /// Sends the insert. A server by itself has no retryable writes. But where every `_id` is of
+    /// our own making, a second command can store nothing twice, and so an idle connection that
+    /// somebody has cut costs nobody an answer.
     fn send(&self, documents: &[Document], raw: &[Raw]) -> (MongoResult<()>, u32) {
-        let insert = || self.collection()?.insert_many(raw.iter().map(|raw| &**raw)).ordered(false).run().map(drop);
+        let insert = || {
+            self.collection()?
+                .insert_many(raw.iter().map(|raw| &**raw))
+                .ordered(false)
+                .run()
+                .map(drop)
+        };
         let (first, attempts) = self.client.write(&self.failure, insert);
         let is_broken_off = matches!(&first, Err(error) if matches!(*error.kind, ErrorKind::Io(_)));
         if !is_broken_off || (attempts > 0 && !documents.iter().all(Document::id_is_generated)) {
@@ -84,17 +97,21 @@ impl MongoStore {
         answers: &mut [Result<(), Refusal>],
     ) {
         let namespace = format!("{}.{}", self.database, self.collection);
-        let duplicates = errors
-            .iter()
-            .filter(|error| error.code == code::DUPLICATE_KEY)
-            .map(|error| Duplicate { position: error.index, index: ClashingIndex::of(&error.message, &namespace) });
+        let duplicates =
+            errors.iter().filter(|error| error.code == code::DUPLICATE_KEY).map(|error| {
+                Duplicate {
+                    position: error.index,
+                    index: ClashingIndex::of(&error.message, &namespace),
+                }
+            });
         let (generated, own): (Vec<_>, Vec<_>) =
             duplicates.partition(|duplicate| documents[duplicate.position].id_is_generated());
         self.judge_generated(documents, raw, generated, attempts, answers);
         self.judge_own(documents, own, answers);
     }
 
-    /// Those with a generated `_id`: what is stored under it tells whether it is the document itself.
+    /// Those with a generated `_id`: what is stored under it tells whether it is the document
+    /// itself.
     fn judge_generated(
         &self,
         documents: &[Document],
@@ -103,10 +120,14 @@ impl MongoStore {
         attempts: u32,
         answers: &mut [Result<(), Refusal>],
     ) {
-        // What was sent once has met another document; of another index there is then nothing to find out.
-        let may_be_itself = |duplicate: &Duplicate| attempts > 1 || !matches!(duplicate.index, ClashingIndex::Named(_));
+        // What was sent once has met another document; of another index there is then nothing to
+        // find out.
+        let may_be_itself = |duplicate: &Duplicate| {
+            attempts > 1 || !matches!(duplicate.index, ClashingIndex::Named(_))
+        };
         let ids = duplicates.iter().filter(|duplicate| may_be_itself(duplicate));
-        let ids: Vec<ObjectId> = ids.filter_map(|duplicate| documents[duplicate.position].generated_id()).collect();
+        let ids: Vec<ObjectId> =
+            ids.filter_map(|duplicate| documents[duplicate.position].generated_id()).collect();
         let stored = match self.read_stored(ids) {
             Ok(stored) => stored,
             Err(error) => {
@@ -124,23 +145,33 @@ impl MongoStore {
                 (Some(_), _) => Err(Refusal::Exists),
                 (None, ClashingIndex::Id) if attempts <= 1 => Err(Refusal::Exists),
                 // It may be there and not be confirmed by the majority yet.
-                (None, ClashingIndex::Id) => Err(Refusal::Failed(self.failure.unconfirmed_duplicate())),
+                (None, ClashingIndex::Id) => {
+                    Err(Refusal::Failed(self.failure.unconfirmed_duplicate()))
+                }
                 (None, index) => Err(index.refusal()),
             };
         }
     }
 
-    /// Those with an `_id` of the client's: where the server does not say which index it was, a look tells.
-    fn judge_own(&self, documents: &[Document], duplicates: Vec<Duplicate>, answers: &mut [Result<(), Refusal>]) {
-        let (unnamed, named): (Vec<_>, Vec<_>) =
-            duplicates.into_iter().partition(|duplicate| matches!(duplicate.index, ClashingIndex::Unknown));
+    /// Those with an `_id` of the client's: where the server does not say which index it was, a
+    /// look tells.
+    fn judge_own(
+        &self,
+        documents: &[Document],
+        duplicates: Vec<Duplicate>,
+        answers: &mut [Result<(), Refusal>],
+    ) {
+        let (unnamed, named): (Vec<_>, Vec<_>) = duplicates
+            .into_iter()
+            .partition(|duplicate| matches!(duplicate.index, ClashingIndex::Unknown));
         for Duplicate { position, index } in named {
             answers[position] = Err(index.refusal());
         }
         if unnamed.is_empty() {
             return;
         }
-        let ids: Vec<DocumentId> = unnamed.iter().map(|duplicate| documents[duplicate.position].id()).collect();
+        let ids: Vec<DocumentId> =
+            unnamed.iter().map(|duplicate| documents[duplicate.position].id()).collect();
         let found = self.client.read(&self.failure, || self.find_all(&ids));
         for (number, Duplicate { position, index }) in unnamed.into_iter().enumerate() {
             answers[position] = Err(match &found {
@@ -176,8 +207,9 @@ impl MongoStore {
     }
 }
 
-/// The document as it is to be stored. MongoDB puts the time into a top-level `Timestamp(0, 0)`; where the stored
-/// document may have to be compared with the one that was sent, that is done before sending.
+/// The document as it is to be stored. MongoDB puts the time into a top-level `Timestamp(0, 0)`;
+/// where the stored document may have to be compared with the one that was sent, that is done
+/// before sending.
 fn with_timestamps(document: &Document) -> Raw<'_> {
     let raw = document.raw();
     if !document.id_is_generated() {
@@ -190,7 +222,9 @@ fn with_timestamps(document: &Document) -> Raw<'_> {
         at = value + element.size();
         if element.element_type() == ElementType::Timestamp {
             let bytes = filled.get_or_insert_with(|| raw.as_bytes().to_vec());
-            if let Some(timestamp) = bytes.get_mut(value..at).filter(|timestamp| **timestamp == [0; 8]) {
+            if let Some(timestamp) =
+                bytes.get_mut(value..at).filter(|timestamp| **timestamp == [0; 8])
+            {
                 timestamp.copy_from_slice(&next_timestamp());
             }
         }

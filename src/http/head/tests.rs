@@ -1,5 +1,5 @@
-//! Whatever a head has in it, it is refused or becomes a request: tiny_http's `From<TestRequest>` panics on what it does
-//! not like, so nothing of that kind may reach it.
+//! Whatever a head has in it, it is refused or becomes a request: tiny_http's `From<TestRequest>`
+//! panics on what it does not like, so nothing of that kind may reach it.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,7 +30,18 @@ const NAMES: [&str; 16] = [
 /// Bytes that a header's value may have, and now and then any.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let allowed = prop_oneof![8 => b' '..=b'~', 1 => Just(b'\t'), 2 => 0x80u8..=0xff];
-    let known = select(vec!["1", "0", "00", "chunked", "100-continue", "close", "keep-alive", "gzip", "a, b", ""]);
+    let known = select(vec![
+        "1",
+        "0",
+        "00",
+        "chunked",
+        "100-continue",
+        "close",
+        "keep-alive",
+        "gzip",
+        "a, b",
+        "",
+    ]);
     prop_oneof![
         4 => vec(allowed, 0..40),
         1 => vec(any::<u8>(), 0..10),

@@ -2,7 +2,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::*;
 
-/// Many threads ask, give up and drop at any moment, and each completion is called as often as it should.
+/// Many threads ask, give up and drop at any moment, and each completion is called as often as it
+/// should.
 fn assert_exactly_once<B: Backlog<Request = u32, Answer = u32>>(limits: Threads, backlog: B) {
     const THREADS: u32 = 8;
     const ROUNDS: u32 = 3000;

@@ -1,10 +1,14 @@
-//! `State::Answer` and `State::Closing`: an answer goes out, and what becomes of the connection after it.
+//! `State::Answer` and `State::Closing`: an answer goes out, and what becomes of the connection
+//! after it.
 
 use std::io;
 use std::time::Instant;
 
 use super::head::ReadingHead;
-use super::{Connection, Flow, GIVE_UP_WITHIN, LINGER, MAX_TAKEN_AT_ONCE, SHORT_IDLE, State, Transport, Turn, Wait};
+use super::{
+    Connection, Flow, GIVE_UP_WITHIN, LINGER, MAX_TAKEN_AT_ONCE, SHORT_IDLE, State, Transport,
+    Turn, Wait,
+};
 use crate::http::body::BodyReader;
 use crate::response::{Delivery, Response};
 use crate::server::exchange::InFlight;
@@ -24,7 +28,8 @@ pub(super) struct Answering {
     goes_on: bool,
     /// The next piece had to be waited for.
     was_paused: bool,
-    /// The answer ends where the connection does (HTTP/1.0), so that one which is broken off must not end in good order.
+    /// The answer ends where the connection does (HTTP/1.0), so that one which is broken off must
+    /// not end in good order.
     streams_until_close: bool,
 }
 
@@ -53,7 +58,12 @@ impl Connection {
     }
 
     /// Begins an answer after which nothing can be read any more.
-    pub(super) fn answer_last(&mut self, response: Response, exchange: Box<InFlight>, turn: &Turn) -> Flow {
+    pub(super) fn answer_last(
+        &mut self,
+        response: Response,
+        exchange: Box<InFlight>,
+        turn: &Turn,
+    ) -> Flow {
         self.begin_answer(response, exchange, None, turn)
     }
 
@@ -65,8 +75,10 @@ impl Connection {
         turn: &Turn,
     ) -> Flow {
         let streams_until_close = exchange.is_http10() && response.is_stream();
-        // Where a client still waits for its `100 Continue`, nobody can tell whether the body will come.
-        let is_readable = rest.as_ref().is_some_and(|rest| rest.can_be_discarded(exchange.expects_continue()));
+        // Where a client still waits for its `100 Continue`, nobody can tell whether the body will
+        // come.
+        let is_readable =
+            rest.as_ref().is_some_and(|rest| rest.can_be_discarded(exchange.expects_continue()));
         let must_close = turn.close_after_answer || self.is_retired(turn) || streams_until_close;
         let goes_on = is_readable && exchange.keep_alive() && !must_close;
         exchange.status = response.status;
@@ -78,13 +90,22 @@ impl Connection {
         };
         let output = Output::new(response, &delivery);
         let pace = Pace::new(turn.timeouts.send, turn.now);
-        let answering = Answering { exchange, output, pace, rest, goes_on, was_paused: false, streams_until_close };
+        let answering = Answering {
+            exchange,
+            output,
+            pace,
+            rest,
+            goes_on,
+            was_paused: false,
+            streams_until_close,
+        };
         self.go_on_in(State::Answer(Box::new(answering)))
     }
 
     /// Whether it has lived long enough. What is here already is answered first, but not for ever.
     fn is_retired(&self, turn: &Turn) -> bool {
-        let retires = if self.input.is_empty() { self.retires } else { self.retires + turn.timeouts.age };
+        let retires =
+            if self.input.is_empty() { self.retires } else { self.retires + turn.timeouts.age };
         turn.now >= retires
     }
 
@@ -103,13 +124,16 @@ impl Connection {
             match output.next() {
                 Next::Done => break,
                 Next::Broken => return self.break_off(*answering),
-                Next::Wait(until) if turn.now >= until + GIVE_UP_WITHIN => return self.break_off(*answering),
+                Next::Wait(until) if turn.now >= until + GIVE_UP_WITHIN => {
+                    return self.break_off(*answering);
+                }
                 Next::Wait(until) if turn.now >= until && !has_given_up => {
                     output.give_up();
                     has_given_up = true;
                 }
                 Next::Wait(until) if turn.now >= until => {
-                    return self.park_in(State::Answer(answering), Wait::Store(until + GIVE_UP_WITHIN));
+                    return self
+                        .park_in(State::Answer(answering), Wait::Store(until + GIVE_UP_WITHIN));
                 }
                 Next::Wait(until) => {
                     answering.was_paused = true;
@@ -144,20 +168,26 @@ impl Connection {
         self.end_answer(answering, socket, turn)
     }
 
-    /// The client sees that its answer is not whole: by the missing last chunk, by the length that was announced, or by a
-    /// reset.
+    /// The client sees that its answer is not whole: by the missing last chunk, by the length that
+    /// was announced, or by a reset.
     fn break_off(&mut self, mut answering: Answering) -> Flow {
         answering.exchange.bytes = answering.output.body_sent();
         self.park_in(State::Closed, Wait::Nothing)
     }
 
-    /// The client does not take its answer. The kernel would keep what it holds of it for minutes more.
+    /// The client does not take its answer. The kernel would keep what it holds of it for minutes
+    /// more.
     fn abort(&mut self, answering: Answering, socket: &mut dyn Transport) -> Flow {
         socket.reset_at_end(true);
         self.break_off(answering)
     }
 
-    fn end_answer(&mut self, mut answering: Box<Answering>, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+    fn end_answer(
+        &mut self,
+        mut answering: Box<Answering>,
+        socket: &mut dyn Transport,
+        turn: &Turn,
+    ) -> Flow {
         answering.exchange.bytes = answering.output.body_sent();
         answering.exchange.is_complete = true;
         if answering.streams_until_close {
@@ -172,8 +202,8 @@ impl Connection {
                 self.go_on_in(State::Discard(body, Pace::new(turn.timeouts.body, turn.now)))
             }
             Some(_) if goes_on => self.await_request(turn),
-            // Where the server is what ends the connection, the next request may be on its way, and closing the socket
-            // on it would take the answer back.
+            // Where the server is what ends the connection, the next request may be on its way, and
+            // closing the socket on it would take the answer back.
             Some(body) if is_last && body.is_complete() && self.input.is_empty() => {
                 self.park_in(State::Closed, Wait::Nothing)
             }
@@ -184,7 +214,8 @@ impl Connection {
     /// One request a turn, so that pipelining neither hangs nor hogs.
     pub(super) fn await_request(&mut self, turn: &Turn) -> Flow {
         let is_here = !self.input.is_empty();
-        let wait = if is_here { Wait::ShortTurn } else { Wait::Readable(turn.now + turn.timeouts.idle) };
+        let wait =
+            if is_here { Wait::ShortTurn } else { Wait::Readable(turn.now + turn.timeouts.idle) };
         self.park_in(State::Head(ReadingHead::new(turn.now)), wait)
     }
 
@@ -194,21 +225,33 @@ impl Connection {
         self.go_on_in(State::Closing { until: turn.now + LINGER })
     }
 
-    pub(super) fn linger(&mut self, until: Instant, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+    pub(super) fn linger(
+        &mut self,
+        until: Instant,
+        socket: &mut dyn Transport,
+        turn: &Turn,
+    ) -> Flow {
         self.input.consume(self.input.unread().len());
         let is_unwanted = turn.end_if_idle && turn.now + LINGER >= until + SHORT_IDLE;
         match self.receive(MAX_TAKEN_AT_ONCE, socket) {
             Ok(0) => self.park_in(State::Closed, Wait::Nothing),
             Ok(count) if turn.now < until => {
-                // The time is that of the turn: whoever sends without a pause would otherwise never see it end.
+                // The time is that of the turn: whoever sends without a pause would otherwise never
+                // see it end.
                 self.taken += count;
                 match self.taken < MAX_TAKEN_AT_ONCE {
                     true => self.go_on_in(State::Closing { until }),
                     false => self.park_in(State::Closing { until }, Wait::ShortTurn),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.go_on_in(State::Closing { until }),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && turn.now < until && !is_unwanted => {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.go_on_in(State::Closing { until })
+            }
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && turn.now < until
+                    && !is_unwanted =>
+            {
                 self.park_in(State::Closing { until }, Wait::Readable(until))
             }
             _ => self.park_in(State::Closed, Wait::Nothing),

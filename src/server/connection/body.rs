@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use super::{
-    ANSWER_WITHIN, Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, SMALL_BODY, State, Transport, Turn, Wait,
-    failed, protect,
+    ANSWER_WITHIN, Connection, Flow, GIVE_UP_WITHIN, MAX_TAKEN_AT_ONCE, SMALL_BODY, State,
+    Transport, Turn, Wait, failed, protect,
 };
 use crate::http::body::{BodyError, BodyReader};
 use crate::server::exchange::InFlight;
@@ -46,7 +46,12 @@ impl Receiving {
         Self::new(Sink::Collect { bytes: Vec::new(), limit, then }, body, expects_continue, turn)
     }
 
-    pub(super) fn import(import: Box<dyn Import>, body: BodyReader, expects_continue: bool, turn: &Turn) -> Self {
+    pub(super) fn import(
+        import: Box<dyn Import>,
+        body: BodyReader,
+        expects_continue: bool,
+        turn: &Turn,
+    ) -> Self {
         Self::new(Sink::Import(import), body, expects_continue, turn)
     }
 
@@ -82,7 +87,8 @@ impl Receiving {
                 }
                 // Doubled as it comes, but not beyond what can come still.
                 if bytes.capacity() - bytes.len() < data.len() {
-                    let most = if self.body.has_length() { announced } else { *limit - bytes.len() };
+                    let most =
+                        if self.body.has_length() { announced } else { *limit - bytes.len() };
                     bytes.reserve_exact(bytes.len().max(data.len()).min(most));
                 }
                 bytes.extend_from_slice(data);
@@ -142,8 +148,12 @@ impl Connection {
                 Some(ImportState::Done(response)) if receiving.is_broken => {
                     return self.answer_last(response, exchange, turn);
                 }
-                Some(ImportState::Done(response)) => return self.answer(response, exchange, receiving.body, turn),
-                Some(ImportState::Store { .. }) | None => return self.answer_last(failed(), exchange, turn),
+                Some(ImportState::Done(response)) => {
+                    return self.answer(response, exchange, receiving.body, turn);
+                }
+                Some(ImportState::Store { .. }) | None => {
+                    return self.answer_last(failed(), exchange, turn);
+                }
             }
         }
         if receiving.body.is_complete() {
@@ -167,9 +177,13 @@ impl Connection {
                 }
                 self.go_on_in(State::Body(exchange, receiving))
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Body(exchange, receiving)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.go_on_in(State::Body(exchange, receiving))
+            }
             Err(error)
-                if error.kind() == ErrorKind::WouldBlock && !turn.evict && !receiving.pace.is_too_slow(turn.now) =>
+                if error.kind() == ErrorKind::WouldBlock
+                    && !turn.evict
+                    && !receiving.pace.is_too_slow(turn.now) =>
             {
                 let until = receiving.pace.deadline();
                 self.park_in(State::Body(exchange, receiving), Wait::Writable(until))
@@ -229,11 +243,14 @@ impl Connection {
                 if self.taken < MAX_TAKEN_AT_ONCE {
                     return self.go_on_in(State::Body(exchange, receiving));
                 }
-                let is_long = receiving.length() > LARGE_BODY || matches!(receiving.sink, Sink::Import(_));
+                let is_long =
+                    receiving.length() > LARGE_BODY || matches!(receiving.sink, Sink::Import(_));
                 let wait = if is_long { Wait::LongTurn } else { Wait::ShortTurn };
                 self.park_in(State::Body(exchange, receiving), wait)
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Body(exchange, receiving)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.go_on_in(State::Body(exchange, receiving))
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if receiving.pace.is_too_slow(turn.now) {
                     return self.break_body(BodyError::TooSlow, exchange, receiving, turn);
@@ -264,7 +281,13 @@ impl Connection {
     }
 
     /// The body will not come whole.
-    fn break_body(&mut self, error: BodyError, exchange: Box<InFlight>, mut receiving: Receiving, turn: &Turn) -> Flow {
+    fn break_body(
+        &mut self,
+        error: BodyError,
+        exchange: Box<InFlight>,
+        mut receiving: Receiving,
+        turn: &Turn,
+    ) -> Flow {
         match receiving.sink {
             Sink::Collect { then, .. } => match protect(|| then(Err(error))) {
                 Some(Step::Respond(response)) => self.answer_last(response, exchange, turn),

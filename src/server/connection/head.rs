@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use super::{
-    Connection, Flow, MAX_TAKEN_AT_ONCE, SHORT_IDLE, SMALL_BODY, State, Transport, Turn, Wait, failed, protect,
+    Connection, Flow, MAX_TAKEN_AT_ONCE, SHORT_IDLE, SMALL_BODY, State, Transport, Turn, Wait,
+    failed, protect,
 };
 use crate::http::body::{BodyError, BodyReader};
 use crate::http::head::{self, Head, MAX_HEAD};
@@ -33,10 +34,15 @@ impl ReadingHead {
 }
 
 impl Connection {
-    pub(super) fn read_head(&mut self, mut head: ReadingHead, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+    pub(super) fn read_head(
+        &mut self,
+        mut head: ReadingHead,
+        socket: &mut dyn Transport,
+        turn: &Turn,
+    ) -> Flow {
         let received = self.input.unread();
-        // RFC 9112, section 2.2: an empty line before a request is to be ignored. One: more would keep an idle
-        // connection's place for nothing.
+        // RFC 9112, section 2.2: an empty line before a request is to be ignored. One: more would
+        // keep an idle connection's place for nothing.
         let skipped = if received.starts_with(EMPTY_LINE) { EMPTY_LINE.len() } else { 0 };
         // A longer head is refused however much of it came at once.
         let bytes = &received[skipped..received.len().min(skipped + MAX_HEAD)];
@@ -63,10 +69,16 @@ impl Connection {
         matches!(self.input.unread(), [] | EMPTY_LINE)
     }
 
-    fn receive_head(&mut self, mut head: ReadingHead, socket: &mut dyn Transport, turn: &Turn) -> Flow {
+    fn receive_head(
+        &mut self,
+        mut head: ReadingHead,
+        socket: &mut dyn Transport,
+        turn: &Turn,
+    ) -> Flow {
         let was_idle = self.is_idle();
         let until = head.since + if was_idle { turn.timeouts.idle } else { turn.timeouts.head };
-        // A client that sends ahead, or a body before anybody asked for it, waits in its own memory.
+        // A client that sends ahead, or a body before anybody asked for it, waits in its own
+        // memory.
         let most = if turn.is_memory_short { SMALL_BODY } else { MAX_HEAD };
         match self.receive(most, socket) {
             Ok(0) if was_idle => self.park_in(State::Closed, Wait::Nothing),
@@ -81,7 +93,9 @@ impl Connection {
             Ok(_) if turn.now < until => self.go_on_in(State::Head(head)),
             Ok(_) if was_idle => self.park_in(State::Closed, Wait::Nothing),
             Ok(_) => self.refuse_slow_head(turn),
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Head(head)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.go_on_in(State::Head(head))
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let is_unwanted = turn.end_if_idle && turn.now >= head.since + SHORT_IDLE;
                 if was_idle && (is_unwanted || turn.now >= until) {
@@ -102,7 +116,10 @@ impl Connection {
 
     fn refuse_slow_head(&mut self, turn: &Turn) -> Flow {
         let seconds = turn.timeouts.head.as_secs_f32();
-        self.refuse(Problem::new(408, format!("The request's head took longer than {seconds} s.")), turn)
+        self.refuse(
+            Problem::new(408, format!("The request's head took longer than {seconds} s.")),
+            turn,
+        )
     }
 
     /// Answers a head that is no request. What follows it cannot be read.
@@ -116,7 +133,9 @@ impl Connection {
     fn begin_request(&mut self, head: Head, turn: &Turn) -> Flow {
         let body = BodyReader::new(head.framing);
         let exchange = InFlight::begin(turn.service, head, turn.now);
-        let step = exchange.request().and_then(|request| protect(|| turn.service.begin(request, turn.waker)));
+        let step = exchange
+            .request()
+            .and_then(|request| protect(|| turn.service.begin(request, turn.waker)));
         match step {
             Some(step) => self.follow(step, exchange, body, turn),
             None => self.answer_last(failed(), exchange, turn),
@@ -151,7 +170,9 @@ impl Connection {
                 pace.moved(count, turn.now);
                 self.go_on_in(State::Discard(body, pace))
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.go_on_in(State::Discard(body, pace)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.go_on_in(State::Discard(body, pace))
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if turn.end_if_idle || pace.is_too_slow(turn.now) {
                     self.close(socket, turn)

@@ -1,4 +1,5 @@
-//! The connection as a whole, bytes in and bytes out: whatever pieces a conversation comes in, the answers are the same.
+//! The connection as a whole, bytes in and bytes out: whatever pieces a conversation comes in, the
+//! answers are the same.
 
 mod answers;
 mod requests;
@@ -100,7 +101,8 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
 
 /// Those that have an answer: up to the one that ends the connection.
 fn answered(requests: &[Sent]) -> &[Sent] {
-    let count = requests.iter().position(|sent| sent.closes).map_or(requests.len(), |last| last + 1);
+    let count =
+        requests.iter().position(|sent| sent.closes).map_or(requests.len(), |last| last + 1);
     &requests[..count]
 }
 
@@ -109,7 +111,11 @@ fn check(requests: &[Sent], outcome: &Outcome) {
     let requests = answered(requests);
     let mut rest = outcome.answers.as_slice();
     for (sent, finished) in requests.iter().zip(&outcome.finished) {
-        assert_eq!((finished.status, finished.complete), (sent.status, !sent.is_broken), "{sent:?}");
+        assert_eq!(
+            (finished.status, finished.complete),
+            (sent.status, !sent.is_broken),
+            "{sent:?}"
+        );
         if sent.is_broken {
             let is_until_close = sent.bytes.windows(8).any(|eight| eight == b"HTTP/1.0");
             assert_eq!(outcome.is_reset, is_until_close, "{sent:?}");
@@ -117,7 +123,8 @@ fn check(requests: &[Sent], outcome: &Outcome) {
             assert_eq!(finished.bytes, (PIECES[0] + PIECES[1]) as u64);
             return;
         }
-        let (answer, others) = answers::read(rest, sent.is_head).unwrap_or_else(|error| panic!("{error}: {sent:?}"));
+        let (answer, others) =
+            answers::read(rest, sent.is_head).unwrap_or_else(|error| panic!("{error}: {sent:?}"));
         assert_eq!(
             (answer.status, answer.closes, answer.interims, answer.body.len() as u64),
             (sent.status, sent.closes, sent.interims, finished.bytes),

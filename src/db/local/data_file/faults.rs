@@ -1,4 +1,5 @@
-//! A disk that is full after so many more changes, for the thread of one test. redb works on its caller's thread.
+//! A disk that is full after so many more changes, for the thread of one test. redb works on its
+//! caller's thread.
 
 use std::cell::Cell;
 use std::io;

@@ -65,7 +65,11 @@ proptest! {
     }
 }
 
-fn check_reads(data_file: &DataFile, expected: &[u8], reads: &[(usize, usize)]) -> Result<(), TestCaseError> {
+fn check_reads(
+    data_file: &DataFile,
+    expected: &[u8],
+    reads: &[(usize, usize)],
+) -> Result<(), TestCaseError> {
     prop_assert_eq!(data_file.len().unwrap(), expected.len() as u64);
     for &(offset, length) in reads {
         let mut out = vec![0; length];

@@ -23,7 +23,10 @@ pub(super) fn read(mut bytes: &[u8], to_head: bool) -> Result<(Answer, &[u8]), S
             .find_map(|line| line.split_once(": ").filter(|(known, _)| *known == name))
             .map(|(_, value)| value)
     };
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|line| line.get(..3)?.parse().ok()).ok_or("no status")?;
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|line| line.get(..3)?.parse().ok())
+        .ok_or("no status")?;
     let closes = header("Connection") == Some("close");
     let answer = |body: &[u8]| Answer { status, body: body.to_vec(), closes, interims };
     match (header("Content-Length"), header("Transfer-Encoding")) {
@@ -36,7 +39,9 @@ pub(super) fn read(mut bytes: &[u8], to_head: bool) -> Result<(Answer, &[u8]), S
             let (body, rest) = chunks(rest)?;
             Ok((answer(&body), rest))
         }
-        (None, None) if closes => Ok((answer(if to_head { b"" } else { rest }), if to_head { rest } else { b"" })),
+        (None, None) if closes => {
+            Ok((answer(if to_head { b"" } else { rest }), if to_head { rest } else { b"" }))
+        }
         _ => Err("no framing".to_owned()),
     }
 }

@@ -26,7 +26,11 @@ impl fmt::Debug for Sent {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let Sent { status, closes, interims, .. } = self;
         let start = String::from_utf8_lossy(&self.bytes[..self.bytes.len().min(1000)]);
-        write!(formatter, "{start:?} ({} bytes: {status}, closes: {closes}, {interims})", self.bytes.len())
+        write!(
+            formatter,
+            "{start:?} ({} bytes: {status}, closes: {closes}, {interims})",
+            self.bytes.len()
+        )
     }
 }
 
@@ -40,12 +44,14 @@ enum Framing {
 
 /// Some requests on one connection, and perhaps one more that makes its end.
 pub(super) fn conversation() -> impl Strategy<Value = Vec<Sent>> {
-    (vec(prop_oneof![3 => without_body(), 4 => with_body()], 0..5), prop::option::weighted(0.7, bad())).prop_map(
-        |(mut requests, bad)| {
+    (
+        vec(prop_oneof![3 => without_body(), 4 => with_body()], 0..5),
+        prop::option::weighted(0.7, bad()),
+    )
+        .prop_map(|(mut requests, bad)| {
             requests.extend(bad);
             requests
-        },
-    )
+        })
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +62,8 @@ struct Version {
 }
 
 fn version() -> impl Strategy<Value = Version> {
-    let version = |is_http10, connection, keeps_alive| Version { is_http10, connection, keeps_alive };
+    let version =
+        |is_http10, connection, keeps_alive| Version { is_http10, connection, keeps_alive };
     prop_oneof![
         8 => Just(version(false, "", true)),
         1 => Just(version(false, "connection: Close\r\n", false)),
@@ -69,30 +76,38 @@ fn version() -> impl Strategy<Value = Version> {
 
 fn head(method: &str, target: &str, version: &Version, more: &str) -> String {
     let minor = if version.is_http10 { 0 } else { 1 };
-    format!("{method} {target} HTTP/1.{minor}\r\nHost: a\r\n{}X-Request-Id: r-1\r\n{more}\r\n", version.connection)
+    format!(
+        "{method} {target} HTTP/1.{minor}\r\nHost: a\r\n{}X-Request-Id: r-1\r\n{more}\r\n",
+        version.connection
+    )
 }
 
 fn without_body() -> impl Strategy<Value = Sent> {
     let targets = ["/", "/long", "/call", "/large", "/stream", "/broken", "/panic", "/nothing"];
     let empty = select(vec!["", "", "\r\n"]);
-    (select(targets.to_vec()), any::<bool>(), version(), empty).prop_map(|(target, is_head, version, empty)| {
-        let method = if is_head { "HEAD" } else { "GET" };
-        let is_stream = matches!(target, "/stream" | "/broken");
-        let status = match target {
-            "/panic" => 500,
-            "/nothing" => 405,
-            _ => 200,
-        };
-        let is_broken = target == "/broken" && !is_head;
-        Sent {
-            bytes: (empty.to_owned() + &head(method, target, &version, "")).into_bytes(),
-            is_head,
-            status,
-            closes: !version.keeps_alive || (is_stream && version.is_http10) || is_broken || status == 500,
-            interims: 0,
-            is_broken,
-        }
-    })
+    (select(targets.to_vec()), any::<bool>(), version(), empty).prop_map(
+        |(target, is_head, version, empty)| {
+            let method = if is_head { "HEAD" } else { "GET" };
+            let is_stream = matches!(target, "/stream" | "/broken");
+            let status = match target {
+                "/panic" => 500,
+                "/nothing" => 405,
+                _ => 200,
+            };
+            let is_broken = target == "/broken" && !is_head;
+            Sent {
+                bytes: (empty.to_owned() + &head(method, target, &version, "")).into_bytes(),
+                is_head,
+                status,
+                closes: !version.keeps_alive
+                    || (is_stream && version.is_http10)
+                    || is_broken
+                    || status == 500,
+                interims: 0,
+                is_broken,
+            }
+        },
+    )
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
@@ -141,7 +156,8 @@ fn framed(body: &[u8], framing: &Framing) -> (String, Vec<u8>) {
     ("Transfer-Encoding: Chunked\r\n".to_owned(), bytes)
 }
 
-/// Whether `/import` meets a bad line, and whether only at the end of the body, since nothing ends the line.
+/// Whether `/import` meets a bad line, and whether only at the end of the body, since nothing ends
+/// the line.
 fn has_bad_line(body: &[u8]) -> (bool, bool) {
     let mut lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').collect();
     let last = lines.pop().unwrap_or_default();
@@ -176,7 +192,9 @@ fn with_body() -> impl Strategy<Value = Sent> {
             // What is left of a body is read if its length is known, small, and it comes at all.
             let can_discard = match framing {
                 Framing::Length if status == 413 && is_read => false,
-                Framing::Length => !comes || is_whole || (body.len() <= 65_536 && (is_read || !expects)),
+                Framing::Length => {
+                    !comes || is_whole || (body.len() <= 65_536 && (is_read || !expects))
+                }
                 Framing::Chunks(..) => is_whole,
             };
             let mut all = head("POST", target, &version, &headers).into_bytes();
@@ -213,7 +231,12 @@ fn bad() -> impl Strategy<Value = Sent> {
         (400, format!("GET / HTTP/1.1\r\nA: b\rc{end}")),
         (400, format!("GET / HTTP/1.1\r\nA: \0{end}")),
         (400, format!("GET / HTTP/1.1\r\nAb{end}")),
-        (400, format!("POST /collect HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked{end}")),
+        (
+            400,
+            format!(
+                "POST /collect HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked{end}"
+            ),
+        ),
         (400, format!("POST /collect HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1{end}a")),
         (400, format!("POST /collect HTTP/1.1\r\nContent-Length: +1{end}a")),
         (400, format!("POST /collect HTTP/1.1\r\nContent-Length: 1, 1{end}a")),
@@ -257,8 +280,8 @@ fn bad() -> impl Strategy<Value = Sent> {
             .into_bytes(),
         )
     });
-    let cut =
-        (prop_oneof![without_body(), with_body()], any::<Index>()).prop_filter_map("cut in what is read", cut_off);
+    let cut = (prop_oneof![without_body(), with_body()], any::<Index>())
+        .prop_filter_map("cut in what is read", cut_off);
     prop_oneof![4 => heads, 2 => bodies, 2 => cut]
 }
 
@@ -275,7 +298,8 @@ fn cut_off((sent, at): (Sent, Index)) -> Option<Sent> {
         let is_head = sent.is_head && length >= 5;
         return Some(Sent { is_head, ..refused(text[..length].to_vec()) });
     }
-    // Where the end does not matter or is not the first thing that does, what comes depends on where it is.
+    // Where the end does not matter or is not the first thing that does, what comes depends on
+    // where it is.
     let is_plain = sent.status == 201 && sent.bytes.len() < head + 3000;
     let interims = sent.interims;
     (length < text.len() && is_plain).then(|| Sent { interims, ..refused(text[..length].to_vec()) })

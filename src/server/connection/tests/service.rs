@@ -1,4 +1,5 @@
-//! A service with one target for each thing that a service can ask of a connection. Its store answers when it is told to.
+//! A service with one target for each thing that a service can ask of a connection. Its store
+//! answers when it is told to.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
@@ -112,14 +113,23 @@ impl Service for Fake {
         let store = self.store.clone();
         let waker = waker.clone();
         match request.url() {
-            "/panic" | "/broken" if self.is_sound.load(SeqCst) => Step::Respond(Problem::new(405, "Not so.").into()),
+            "/panic" | "/broken" if self.is_sound.load(SeqCst) => {
+                Step::Respond(Problem::new(405, "Not so.").into())
+            }
             "/" if is_read => respond(200, "root\n"),
             "/long" if is_read => Step::Respond(Response::new(200, TEXT, "x".repeat(LONG))),
             "/call" if is_read => call(store, waker, false, || respond(200, "called\n")),
             "/large" if is_read => call(store, waker, true, || respond(200, &"y".repeat(20_000))),
             "/stream" | "/broken" if is_read => {
                 let breaks = request.url() == "/broken";
-                let stream = Pieces { store, waker, next: 0, breaks, state: PieceState::Here, is_late: false };
+                let stream = Pieces {
+                    store,
+                    waker,
+                    next: 0,
+                    breaks,
+                    state: PieceState::Here,
+                    is_late: false,
+                };
                 Step::Respond(Response::new(200, TEXT, Box::new(stream) as Box<dyn Stream>))
             }
             "/panic" => panic!("as it is asked to"),
@@ -166,7 +176,12 @@ fn echo(body: &[u8]) -> Step {
     respond(201, &format!("{}:{}\n", body.len(), String::from_utf8_lossy(body)))
 }
 
-fn call(store: Arc<Store>, waker: Waker, needs_memory: bool, then: impl FnOnce() -> Step + Send + 'static) -> Step {
+fn call(
+    store: Arc<Store>,
+    waker: Waker,
+    needs_memory: bool,
+    then: impl FnOnce() -> Step + Send + 'static,
+) -> Step {
     let begin: Box<Begin> = Box::new(move || {
         let (reply, _) = store.ask(&waker);
         Box::new(Called { store, reply, then: Some(Box::new(then)) })
@@ -277,10 +292,14 @@ impl Import for Lines {
             return self.poll();
         }
         match (&self.in_flight, &self.end) {
-            (Some((_, until, _)), end) if must_store || end.is_some() => ImportState::Store { until: *until },
-            (None, Some((status, why))) => {
-                ImportState::Done(Response::new(*status, TEXT, format!("{why}, stored {}\n", self.stored)))
+            (Some((_, until, _)), end) if must_store || end.is_some() => {
+                ImportState::Store { until: *until }
             }
+            (None, Some((status, why))) => ImportState::Done(Response::new(
+                *status,
+                TEXT,
+                format!("{why}, stored {}\n", self.stored),
+            )),
             _ => ImportState::Data,
         }
     }

@@ -1,5 +1,5 @@
-//! A connection, its client and its store, driven step by step as a worker would. No socket, no thread, and a clock that
-//! stands still unless it is moved.
+//! A connection, its client and its store, driven step by step as a worker would. No socket, no
+//! thread, and a clock that stands still unless it is moved.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -123,8 +123,13 @@ pub(in crate::server) struct Session {
 impl Session {
     pub(in crate::server) fn new() -> Self {
         let second = Duration::from_secs(1);
-        let timeouts =
-            Timeouts { head: 10 * second, body: 20 * second, idle: 60 * second, send: 30 * second, age: 600 * second };
+        let timeouts = Timeouts {
+            head: 10 * second,
+            body: 20 * second,
+            idle: 60 * second,
+            send: 30 * second,
+            age: 600 * second,
+        };
         let now = Instant::now();
         let fake = Arc::new(Fake::default());
         Self {
@@ -176,18 +181,24 @@ impl Session {
         wait
     }
 
-    /// It holds no more than one request and its answer, and whatever it waits for can still come, and its deadline too.
+    /// It holds no more than one request and its answer, and whatever it waits for can still come,
+    /// and its deadline too.
     fn check(&self, wait: Wait) {
         let held = self.connection.held();
         assert!(held <= MAX_HELD, "holds {held} bytes");
         match wait {
-            Wait::Readable(until) | Wait::Writable(until) | Wait::Store(until) | Wait::Memory(until) => {
+            Wait::Readable(until)
+            | Wait::Writable(until)
+            | Wait::Store(until)
+            | Wait::Memory(until) => {
                 assert!(until > self.now, "a deadline that was not judged: {wait:?}");
             }
             Wait::ShortTurn | Wait::LongTurn | Wait::Nothing => {}
         }
         match wait {
-            Wait::Writable(_) => assert!(self.client.is_send_blocked, "waits for room that is there"),
+            Wait::Writable(_) => {
+                assert!(self.client.is_send_blocked, "waits for room that is there")
+            }
             Wait::Readable(_) => assert!(!self.client.is_end_seen, "waits for bytes after the end"),
             Wait::Memory(_) => assert!(self.is_memory_short, "waits for memory that is there"),
             _ => {}
@@ -211,10 +222,15 @@ impl Session {
         self.settle()
     }
 
-    /// From the first byte to the end of the connection: `pieces` come one after another, then the end. `takes` is what the
-    /// client takes of each write; `noise` says at each wait whether the connection is driven for nothing (odd) and
-    /// whether a piece arrives before its time (2).
-    pub(in crate::server) fn run(mut self, pieces: &[&[u8]], takes: &[u8], noise: &[u8]) -> Outcome {
+    /// From the first byte to the end of the connection: `pieces` come one after another, then the
+    /// end. `takes` is what the client takes of each write; `noise` says at each wait whether the
+    /// connection is driven for nothing (odd) and whether a piece arrives before its time (2).
+    pub(in crate::server) fn run(
+        mut self,
+        pieces: &[&[u8]],
+        takes: &[u8],
+        noise: &[u8],
+    ) -> Outcome {
         self.client.takes = takes.iter().copied().collect();
         let mut pieces: VecDeque<&[u8]> = pieces.iter().copied().collect();
         let mut noise = noise.iter().copied();
@@ -230,10 +246,17 @@ impl Session {
             }
             match wait {
                 Wait::Readable(_) if self.client.has_something() => {}
-                Wait::Readable(_) if self.drive_for_nothing() != wait => panic!("waits for bytes and has some"),
-                Wait::Readable(_) => assert!(self.deliver(&mut pieces), "waits for bytes after the end"),
+                Wait::Readable(_) if self.drive_for_nothing() != wait => {
+                    panic!("waits for bytes and has some")
+                }
+                Wait::Readable(_) => {
+                    assert!(self.deliver(&mut pieces), "waits for bytes after the end")
+                }
                 Wait::Store(_) => {
-                    assert!(self.fake.answer_one() || self.woken.0.load(SeqCst), "waits for nobody");
+                    assert!(
+                        self.fake.answer_one() || self.woken.0.load(SeqCst),
+                        "waits for nobody"
+                    );
                     self.woken.0.store(false, SeqCst);
                 }
                 Wait::Writable(_) | Wait::ShortTurn => {}
@@ -246,7 +269,12 @@ impl Session {
     }
 
     /// As `run`, but time passes, and the server asks for things: each of `events` before one turn.
-    pub(in crate::server) fn storm(mut self, pieces: &[&[u8]], takes: &[u8], events: &[Event]) -> Outcome {
+    pub(in crate::server) fn storm(
+        mut self,
+        pieces: &[&[u8]],
+        takes: &[u8],
+        events: &[Event],
+    ) -> Outcome {
         self.client.takes = takes.iter().copied().collect();
         let mut pieces: VecDeque<&[u8]> = pieces.iter().copied().collect();
         for event in events {
@@ -267,10 +295,13 @@ impl Session {
             }
             self.evict = false;
         }
-        // Whatever it waits for, nobody does anything any more: with time alone it comes to its end.
+        // Whatever it waits for, nobody does anything any more: with time alone it comes to its
+        // end.
         for _ in 0..1000 {
             match self.settle() {
-                Wait::Readable(until) | Wait::Writable(until) | Wait::Store(until) => self.now = until,
+                Wait::Readable(until) | Wait::Writable(until) | Wait::Store(until) => {
+                    self.now = until
+                }
                 Wait::Memory(_) => self.is_memory_short = false,
                 Wait::ShortTurn | Wait::LongTurn => {}
                 Wait::Nothing => return self.outcome(),
@@ -337,21 +368,30 @@ pub(in crate::server) struct Outcome {
 
 impl PartialEq for Outcome {
     fn eq(&self, other: &Self) -> bool {
-        (&self.answers, &self.finished, self.is_reset) == (&other.answers, &other.finished, other.is_reset)
+        (&self.answers, &self.finished, self.is_reset)
+            == (&other.answers, &other.finished, other.is_reset)
     }
 }
 
 impl fmt::Debug for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let start = String::from_utf8_lossy(&self.answers[..self.answers.len().min(2000)]);
-        write!(formatter, "{start:?} ({} bytes), {:?}, reset: {}", self.answers.len(), self.finished, self.is_reset)
+        write!(
+            formatter,
+            "{start:?} ({} bytes), {:?}, reset: {}",
+            self.answers.len(),
+            self.finished,
+            self.is_reset
+        )
     }
 }
 
-/// Without the lines that differ between two runs: dates, and names that the server made for requests.
+/// Without the lines that differ between two runs: dates, and names that the server made for
+/// requests.
 fn without_dates(bytes: &[u8]) -> Vec<u8> {
     let lines = bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| {
-        let is_made = line.starts_with(b"X-Request-Id: ") && line.len() == b"X-Request-Id: \r\n".len() + 24;
+        let is_made =
+            line.starts_with(b"X-Request-Id: ") && line.len() == b"X-Request-Id: \r\n".len() + 24;
         !line.starts_with(b"Date: ") && !is_made
     });
     lines.flatten().copied().collect()

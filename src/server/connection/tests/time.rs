@@ -34,7 +34,10 @@ fn check_closing(mut session: Session, status: u16) -> Outcome {
     assert_eq!(session.pass(LINGER), Wait::Nothing);
     let outcome = session.outcome();
     assert_eq!(statuses(&outcome), [(status, true)]);
-    assert!(String::from_utf8_lossy(&outcome.answers).contains("\r\nConnection: close\r\n"), "{outcome:?}");
+    assert!(
+        String::from_utf8_lossy(&outcome.answers).contains("\r\nConnection: close\r\n"),
+        "{outcome:?}"
+    );
     outcome
 }
 
@@ -88,7 +91,8 @@ fn stalled_body_is_408() {
 
 #[test]
 fn body_that_makes_progress_goes_on() {
-    let mut session = session(b"POST /import HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n");
+    let mut session =
+        session(b"POST /import HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n");
     let body = session.timeouts.body;
     session.settle();
     for _ in 0..5 {
@@ -123,8 +127,9 @@ fn import_whose_store_is_silent_ends() {
 
 #[test]
 fn interim_that_is_not_taken_ends() {
-    let mut session =
-        session(b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
+    let mut session = session(
+        b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+    );
     session.client.is_full = true;
     let body = session.timeouts.body;
     assert_eq!(session.settle(), Wait::Writable(session.now + body));
@@ -144,7 +149,8 @@ fn call_without_answer_is_given_up() {
 #[test]
 fn stream_whose_store_is_silent_breaks_off() {
     for (version, is_reset) in [("1.1", false), ("1.0", true)] {
-        let mut session = session(format!("GET /stream HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+        let mut session =
+            session(format!("GET /stream HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
         assert_eq!(session.settle(), Wait::Store(session.now + STORE_TIME));
         assert_eq!(session.pass(STORE_TIME), Wait::Nothing);
         let outcome = session.outcome();
@@ -177,13 +183,22 @@ fn rest_of_unwanted_body_is_not_awaited_for_ever() {
 
 #[test]
 fn sender_without_pause_does_not_keep_a_worker() {
-    for request in [&b"x\r\n\r\n"[..], COLLECT, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"] {
+    for request in
+        [&b"x\r\n\r\n"[..], COLLECT, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"]
+    {
         let mut session = session(&request.repeat(50));
         session.send(&b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx".repeat(10_000));
         let before = session.left();
         session.drive();
-        assert!(before - session.left() <= 3 * 64 * 1024, "{} bytes in one turn", before - session.left());
-        assert!(session.fake.finished.lock().unwrap().len() <= 1, "more than one request in one turn");
+        assert!(
+            before - session.left() <= 3 * 64 * 1024,
+            "{} bytes in one turn",
+            before - session.left()
+        );
+        assert!(
+            session.fake.finished.lock().unwrap().len() <= 1,
+            "more than one request in one turn"
+        );
     }
 }
 
@@ -222,7 +237,9 @@ fn closing_connection_gives_up_its_place() {
 
 #[test]
 fn eviction_ends_what_holds_memory() {
-    for (request, status) in [(HALF_A_HEAD, Some(503)), (COLLECT, Some(503)), (IMPORT, Some(503)), (GET, None)] {
+    for (request, status) in
+        [(HALF_A_HEAD, Some(503)), (COLLECT, Some(503)), (IMPORT, Some(503)), (GET, None)]
+    {
         let mut session = session(request);
         session.settle();
         session.evict = true;

@@ -1,0 +1,34 @@
+//! two-tier: stores and retrieves JSON documents over HTTP. The program is `main.rs`; this is all that it
+//! runs.
+//!
+//! A request goes socket -> `server` -> `routes` -> `db` (through `queue`) -> the store. No thread
+//! waits for its answer, which comes back as the call of a completion and has the connection driven
+//! again.
+#![deny(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("two-tier runs on Linux; elsewhere run its container image");
+
+mod clock;
+mod config;
+mod db;
+mod document;
+mod http;
+mod json;
+mod log;
+mod memory;
+mod metrics;
+mod object_id;
+mod ops;
+mod percent;
+mod program;
+mod queue;
+mod request_id;
+mod response;
+mod routes;
+mod server;
+mod sync;
+mod system;
+
+pub use config::SettingError;
+pub use program::{healthcheck, help, run, version};
