@@ -13,7 +13,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 const POST: &str = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
 /// Far more than an answer takes on a machine that has other things to do as well, and far less
 /// than any time-out.
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(5);
 
 /// So many connections that have each sent this much.
 fn open(server: &Server, count: usize, bytes: &[u8]) -> Vec<Connection> {
