@@ -240,18 +240,20 @@ impl Held {
 
 fn write_all_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     #[cfg(test)]
-    faults::check()?;
+    faults::check(file, faults::Change::Write(offset, data))?;
     file.write_all_at(data, offset)
 }
 
 fn set_len(file: &File, length: u64) -> io::Result<()> {
     #[cfg(test)]
-    faults::check()?;
+    faults::check(file, faults::Change::SetLength(length))?;
     file.set_len(length)
 }
 
 fn sync_data(file: &File) -> io::Result<()> {
     #[cfg(test)]
-    faults::check()?;
+    if !faults::check(file, faults::Change::Sync)? {
+        return Ok(());
+    }
     file.sync_data()
 }

@@ -187,15 +187,15 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// An empty file holds nothing to lose: `touch`, `mktemp` and a container's file mount make them,
-/// and so does a start that is cut off. So does one that was cut off a little later.
+/// and so does a start that is cut off. So does one that was cut off a little later; after a power
+/// loss the file may have the length of what was written then, and zeros for content.
 fn holds_nothing(file: &File) -> io::Result<bool> {
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut beginning = [0; BEING_CREATED.len()];
-    let length = file.metadata()?.len();
-    if length < beginning.len() as u64 {
-        return Ok(length == 0);
-    }
-    file.read_exact_at(&mut beginning, 0)?;
-    Ok(beginning == BEING_CREATED)
+    let beginning = &mut beginning[..length.min(BEING_CREATED.len())];
+    file.read_exact_at(beginning, 0)?;
+    let is_short = length <= BEING_CREATED.len();
+    Ok(beginning == BEING_CREATED || (is_short && beginning.iter().all(|&byte| byte == 0)))
 }
 
 fn create(file: &Arc<File>) -> Result<Handle, Problem> {

@@ -1,3 +1,5 @@
+mod power_loss;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -284,7 +286,9 @@ fn a_start_that_only_reads_leaves_the_file_as_it_is() {
 #[test]
 fn an_empty_file_and_one_that_was_being_created_become_data_files() {
     let (_directory, path) = new_file();
-    for beginning in [vec![], BEING_CREATED.to_vec(), [BEING_CREATED, &[7; 50_000]].concat()] {
+    let after_power_loss = vec![0; BEING_CREATED.len()];
+    let begun = [BEING_CREATED, &[7; 50_000]].concat();
+    for beginning in [vec![], after_power_loss, BEING_CREATED.to_vec(), begun] {
         fs::write(&path, beginning).unwrap();
         let store = open(&path);
         assert!(ids(&store).is_empty());
