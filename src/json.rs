@@ -5,8 +5,8 @@
 //! `document`, `percent`, `bson`, `serde_json`.
 
 mod builder;
+mod error;
 mod extended;
-mod failure;
 mod read;
 mod reader;
 mod scalar;
@@ -22,6 +22,8 @@ use bson::raw::cstr;
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::document::{Document, DocumentId};
+
+pub(crate) use error::{JsonError, JsonErrorKind};
 
 /// The most levels of documents and arrays in a document: MongoDB's own limit, and what a small
 /// stack can hold.
@@ -41,23 +43,6 @@ pub(crate) enum Format {
 pub(crate) enum Documents {
     One(Document),
     Many(Vec<Document>),
-}
-
-/// Why JSON was refused. Displays as a sentence for the client, with the line and column where
-/// there is one.
-#[derive(Debug, PartialEq)]
-pub(crate) enum JsonError {
-    Invalid(String),
-    /// The JSON is right, but the document is larger than MongoDB takes.
-    TooLarge(String),
-}
-
-impl fmt::Display for JsonError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(detail) | Self::TooLarge(detail) => formatter.write_str(detail),
-        }
-    }
 }
 
 /// Stored bytes that are not BSON: what was expected, and at which byte.
@@ -100,15 +85,13 @@ pub(crate) fn write_document(
 /// is Extended JSON, and anything else is a plain string.
 pub(crate) fn parse_id(text: &str) -> Result<DocumentId, JsonError> {
     if text.is_empty() {
-        return Err(JsonError::Invalid(
-            "the _id is empty: an empty string is written as \"\"".into(),
-        ));
+        return Err(JsonError::content("the _id is empty: an empty string is written as \"\""));
     }
     let value = match object_id(text) {
         Some(id) => RawBson::ObjectId(id),
         None => read::value(text.as_bytes())?.unwrap_or_else(|| RawBson::String(text.into())),
     };
-    DocumentId::new(value).map_err(|error| JsonError::Invalid(error.to_string()))
+    DocumentId::new(value).map_err(|error| JsonError::content(error.to_string()))
 }
 
 /// Writes what `parse_id` reads back as the same `_id`. Not percent-encoded.

@@ -3,8 +3,8 @@
 use bson::RawDocument;
 use serde::de::Error;
 
-use super::failure::shortened;
-use super::{JsonError, extended};
+use super::error::{JsonError, shortened};
+use super::extended;
 
 /// The BSON so far, and what is known about it.
 #[derive(Default)]

@@ -10,8 +10,8 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::de::SliceRead;
 
 use super::builder::{Builder, Object};
+use super::error::{self, JsonErrorKind};
 use super::extended;
-use super::failure::{self, Failure};
 use super::value::{Key, Value};
 use super::{Documents, JsonError, write};
 use crate::document::{Document, DocumentId};
@@ -26,12 +26,10 @@ type Json<'de> = serde_json::Deserializer<SliceRead<'de>>;
 
 pub(super) fn documents(json: &[u8]) -> Result<Documents, JsonError> {
     read(json, |reader, builder| reader.deserialize_any(Body(builder)))
-        .map_err(|failure| failure.error)
 }
 
 pub(super) fn document(json: &[u8]) -> Result<Document, JsonError> {
     read(json, |reader, builder| One { builder, index: None }.deserialize(reader))
-        .map_err(|failure| failure.error)
 }
 
 /// A value of any type. `None`: this is not JSON at all.
@@ -49,27 +47,27 @@ pub(super) fn value(json: &[u8]) -> Result<Option<RawBson>, JsonError> {
     });
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(failure) if !failure.is_json => Ok(None),
-        Err(failure) => Err(failure.error),
+        Err(error) if error.kind == JsonErrorKind::Syntax => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 fn read<'de, T>(
     json: &'de [u8],
     parse: impl FnOnce(&mut Json<'de>, &mut Builder) -> serde_json::Result<T>,
-) -> Result<T, Failure> {
+) -> Result<T, JsonError> {
     let mut builder = Builder::default();
     builder.expected_size = json.len().min(512);
     let mut reader = Json::from_slice(json);
     let result = parse(&mut reader, &mut builder).and_then(|value| reader.end().map(|()| value));
     let value = result.map_err(|error| match builder.too_large.take() {
-        Some(error) => Failure { error, is_json: true },
-        None => failure::explain(&error, json),
+        Some(error) => error,
+        None => error::explain(&error, json),
     })?;
     if builder.has_large_double
-        && let Some(error) = failure::find_large_integer(json)
+        && let Some(error) = error::find_large_integer(json)
     {
-        return Err(Failure { error, is_json: true });
+        return Err(error);
     }
     Ok(value)
 }
@@ -94,7 +92,7 @@ impl<'de> Visitor<'de> for Body<'_> {
             .next_element_seed(One { builder: &mut *self.0, index: Some(documents.len()) })?
         {
             if documents.len() == MAX_DOCUMENTS {
-                self.0.too_large = Some(failure::too_many_documents(MAX_DOCUMENTS));
+                self.0.too_large = Some(error::too_many_documents(MAX_DOCUMENTS));
                 return Err(Error::custom("too many documents"));
             }
             documents.push(document);
@@ -163,7 +161,7 @@ impl<'de> Visitor<'de> for One<'_> {
         let bson = std::mem::take(&mut builder.bson);
         builder.expected_size = bson.len();
         if bson.len() > Document::MAX_BYTES {
-            builder.too_large = Some(failure::too_large(bson.len(), index));
+            builder.too_large = Some(error::too_large(bson.len(), index));
             return Err(Error::custom("too large"));
         }
         let bson = RawDocumentBuf::from_bytes(bson).map_err(Error::custom)?;

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 use super::builder::{Builder, Object};
 use super::extended::{self, append_string};
-use super::{MAX_DEPTH, failure, scalar};
+use super::{MAX_DEPTH, error, scalar};
 
 /// `{"$dbPointer":{"$id":{"$oid":…}}}` is three objects in JSON and none in BSON. What is deeper
 /// than that need not be read to be refused.
@@ -57,7 +57,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
         match i64::try_from(value) {
             Ok(value) => self.visit_i64(value),
-            Err(_) => Err(E::custom(failure::large_integer(&value.to_string()))),
+            Err(_) => Err(E::custom(error::large_integer(&value.to_string()))),
         }
     }
 
@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { builder, tag, depth, in_type } = self;
         if depth > MAX_DEPTH + LEVELS_IN_A_TYPE {
-            return Err(Error::custom(failure::too_deep()));
+            return Err(Error::custom(too_deep()));
         }
         builder.bson[tag] = ElementType::EmbeddedDocument as u8;
         let start = builder.begin_document();
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         builder.end_document(start);
         let is_type = may_be_type && builder.convert(tag, start).map_err(Error::custom)?;
         if depth > MAX_DEPTH && !is_type && !in_type {
-            return Err(Error::custom(failure::too_deep()));
+            return Err(Error::custom(too_deep()));
         }
         Ok(())
     }
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         let Self { builder, tag, depth, .. } = self;
         if depth > MAX_DEPTH {
-            return Err(Error::custom(failure::too_deep()));
+            return Err(Error::custom(too_deep()));
         }
         builder.bson[tag] = ElementType::Array as u8;
         let start = builder.begin_document();
@@ -128,6 +128,10 @@ impl Value<'_> {
         self.builder.bson.extend_from_slice(&bytes);
         Ok(())
     }
+}
+
+fn too_deep() -> String {
+    format!("the document is nested deeper than {MAX_DEPTH} levels")
 }
 
 /// A value in an array: its key can be written only when it is known that there is one more.

@@ -12,7 +12,7 @@ use crate::db::{Db, Layout, Order, Outcome, Page, PageQuery, Refusal, StoreError
 use crate::document::{Document, DocumentId};
 use crate::http::body::BodyError;
 use crate::http::request::Request;
-use crate::json::{self, Documents, Format, JsonError};
+use crate::json::{self, Documents, Format, JsonError, JsonErrorKind};
 use crate::response::{JSON, NDJSON, Problem, Response, Stream, json_string};
 use crate::server::service::{Call, Step, Waker};
 
@@ -239,10 +239,11 @@ fn stored(ids: &[DocumentId], answers: &[Outcome], is_single: bool) -> Response 
 
 impl From<JsonError> for Problem {
     fn from(error: JsonError) -> Self {
-        match error {
-            JsonError::Invalid(detail) => Problem::new(400, detail),
-            JsonError::TooLarge(detail) => Problem::new(413, detail),
-        }
+        let status = match error.kind {
+            JsonErrorKind::Syntax | JsonErrorKind::Content => 400,
+            JsonErrorKind::TooLarge => 413,
+        };
+        Problem::new(status, error.to_string())
     }
 }
 

@@ -1,29 +1,76 @@
-//! What is said to a person whose JSON was refused.
+//! Why JSON was refused, in words for the person who sent it.
 
-use super::{JsonError, MAX_DEPTH};
+use std::error::Error;
+use std::fmt;
+
 use crate::document::Document;
 
-/// JSON that could not be read.
-pub(super) struct Failure {
-    pub(super) error: JsonError,
-    /// The text is JSON by its grammar, only its content is refused.
-    pub(super) is_json: bool,
+/// Displays as a sentence for the client, with the position where there is one.
+#[derive(Debug, PartialEq)]
+pub(crate) struct JsonError {
+    pub(crate) kind: JsonErrorKind,
+    pub(crate) message: String,
+    pub(crate) position: Option<Position>,
 }
 
-/// Puts serde_json's words for programmers into words for a client. Its column is that of the last
-/// byte it took.
-pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> Failure {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum JsonErrorKind {
+    /// It is not JSON.
+    Syntax,
+    /// It is JSON, but not what a document or an `_id` can be.
+    Content,
+    /// The document is larger than MongoDB takes, or there are too many.
+    TooLarge,
+}
+
+/// Where the last byte is that was read. Lines and columns count from 1, columns in bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+impl JsonError {
+    pub(super) fn content(message: impl Into<String>) -> Self {
+        Self { kind: JsonErrorKind::Content, message: message.into(), position: None }
+    }
+
+    fn too_large(message: String) -> Self {
+        Self { kind: JsonErrorKind::TooLarge, message, position: None }
+    }
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)?;
+        match self.position {
+            Some(position) => write!(formatter, " at {position}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for JsonError {}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {} column {}", self.line, self.column)
+    }
+}
+
+/// Puts serde_json's words for programmers into words for a client.
+pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> JsonError {
+    let position = Position { line: error.line(), column: error.column() };
     let text = error.to_string();
-    let position = at(error.line(), error.column());
-    let message = text.strip_suffix(&position).unwrap_or(&text);
+    let text = text.strip_suffix(&format!(" at {position}")).unwrap_or(&text);
     let is_json = error.is_data()
         || matches!(
-            message,
+            text,
             "number out of range"
                 | "lone leading surrogate in hex escape"
                 | "unexpected end of hex escape"
         );
-    let detail = match message {
+    let message = match text {
         _ if json.trim_ascii().is_empty() => "there is no JSON, the text is empty".into(),
         _ if json.starts_with(b"\xef\xbb\xbf") => "JSON cannot begin with a byte order mark".into(),
         "EOF while parsing a list"
@@ -41,9 +88,10 @@ pub(super) fn explain(error: &serde_json::Error, json: &[u8]) -> Failure {
             "the number is too large for a double, send it as {\"$numberDecimal\":\"…\"}".into()
         }
         "trailing characters" => "more text follows the end of the JSON".into(),
-        message => wrong_type(message).unwrap_or_else(|| message.into()),
+        text => wrong_type(text).unwrap_or_else(|| text.into()),
     };
-    Failure { error: JsonError::Invalid(detail + &position), is_json }
+    let kind = if is_json { JsonErrorKind::Content } else { JsonErrorKind::Syntax };
+    JsonError { kind, message, position: Some(position) }
 }
 
 /// serde's `invalid type: string "…", expected …` without the value, which may be long.
@@ -59,22 +107,19 @@ fn wrong_type(message: &str) -> Option<String> {
     Some(format!("expected {expected}, not {found}"))
 }
 
-pub(super) fn too_deep() -> String {
-    format!("the document is nested deeper than {MAX_DEPTH} levels")
-}
-
 /// `index`: of the document in its array.
 pub(super) fn too_large(bytes: usize, index: Option<usize>) -> JsonError {
     let limit = Document::MAX_BYTES;
     let which = index.map(|index| format!(" at index {index}")).unwrap_or_default();
-    JsonError::TooLarge(format!(
+    JsonError::too_large(format!(
         "the document{which} is {bytes} bytes of BSON, MongoDB takes at most {limit}"
     ))
 }
 
 pub(super) fn too_many_documents(limit: usize) -> JsonError {
-    JsonError::TooLarge(format!(
-        "the array has more than {limit} documents, send so many as application/x-ndjson, one a line"
+    JsonError::too_large(format!(
+        "the array has more than {limit} documents, \
+         send so many as application/x-ndjson, one a line"
     ))
 }
 
@@ -95,7 +140,8 @@ pub(super) fn find_large_integer(json: &[u8]) -> Option<JsonError> {
             let read = &json[..json.len() - after.len()];
             let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
             let column = read.iter().rev().take_while(|byte| **byte != b'\n').count();
-            return Some(JsonError::Invalid(large_integer(&digits) + &at(line, column)));
+            let position = Some(Position { line, column });
+            return Some(JsonError { position, ..JsonError::content(large_integer(&digits)) });
         }
         rest = after;
     }
@@ -121,7 +167,8 @@ fn number_length(json: &[u8]) -> usize {
 pub(super) fn large_integer(digits: &str) -> String {
     let digits = shortened(digits);
     format!(
-        "the integer {digits} is beyond 64 bits, send it as {{\"$numberDecimal\":\"{digits}\"}} or as a double, {digits}.0"
+        "the integer {digits} is beyond 64 bits, \
+         send it as {{\"$numberDecimal\":\"{digits}\"}} or as a double, {digits}.0"
     )
 }
 
@@ -133,8 +180,4 @@ pub(super) fn shortened(text: &str) -> String {
         shortened.push('…');
     }
     shortened
-}
-
-fn at(line: usize, column: usize) -> String {
-    format!(" at line {line} column {column}")
 }
