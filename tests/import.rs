@@ -11,6 +11,7 @@ use support::{Answer, Connection, Server, Store, wait_for};
 stores![
     every_line_of_an_import_is_a_document,
     a_bad_line_stops_an_import_and_names_it,
+    import_error_quotes_key_unchanged,
     a_bad_line_far_behind_stops_an_import_and_all_before_it_is_stored,
     an_id_that_exists_stops_an_import_and_names_its_line,
     an_import_may_pass_over_what_exists_and_says_how_much_that_was,
@@ -89,6 +90,14 @@ fn a_bad_line_stops_an_import_and_names_it(store: Store) {
             "{detail}"
         );
     }
+}
+
+fn import_error_quotes_key_unchanged(store: Store) {
+    let server = store.start(&[]);
+    let key = "\"a at line 1 column 2\"";
+    let answer = server.import(&format!("{{\"_id\":1}}\n{{{key}:1,{key}:2}}\n"));
+    let detail = assert_stopped(&server, &answer, 400, 2, 1);
+    assert!(detail.contains(key), "{detail}");
 }
 
 fn a_bad_line_far_behind_stops_an_import_and_all_before_it_is_stored(store: Store) {

@@ -155,8 +155,11 @@ impl Import {
                 }
             }
             Err(error) => {
-                // The line of the import is what counts, and this one line is all that was parsed.
-                let detail = error.to_string().replace(" at line 1 column ", " at column ");
+                // What was parsed is one line; its number is the import's.
+                let detail = match error.position {
+                    Some(position) => format!("{} at column {}", error.message, position.column),
+                    None => error.message.clone(),
+                };
                 self.stop(Problem::from(error).status, number, detail);
             }
         }
