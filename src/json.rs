@@ -1,21 +1,21 @@
 //! JSON <-> BSON: MongoDB Extended JSON v2, canonical and relaxed.
 //!
-//! `read` goes through the JSON once and writes raw BSON as it goes, `extended` knows the objects
-//! that stand for a BSON type, `write` goes through raw BSON once and writes JSON. May touch:
-//! `document`, `percent`, `bson`, `serde_json`.
+//! ```text
+//! json ──> read ──> builder ──> error
+//!   │        │         │
+//!   └────────┴─────────┴─────> write
+//! ```
+//!
+//! `read` goes through the JSON once and has `builder` append raw BSON; `builder` also knows the
+//! objects that stand for a BSON type. `write` goes through raw BSON once and appends JSON. May
+//! use: `document`, `object_id`, `percent`, `bson`, `serde_json`.
 
 mod builder;
 mod error;
-mod extended;
 mod read;
-mod reader;
-mod scalar;
 #[cfg(test)]
 mod tests;
-mod value;
 mod write;
-
-use std::fmt;
 
 use bson::oid::ObjectId;
 use bson::raw::cstr;
@@ -24,43 +24,8 @@ use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use crate::document::{Document, DocumentId};
 
 pub(crate) use error::{JsonError, JsonErrorKind};
-
-/// The most levels of documents and arrays in a document: MongoDB's own limit, and what a small
-/// stack can hold.
-const MAX_DEPTH: usize = 100;
-
-/// The two forms of Extended JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Format {
-    /// Plain JSON where there is any; an int64 that fits into an int32 is read back as one.
-    Relaxed,
-    /// Every number and date says its type.
-    Canonical,
-}
-
-/// What a request's body holds.
-#[derive(Debug)]
-pub(crate) enum Documents {
-    One(Document),
-    Many(Vec<Document>),
-}
-
-/// Stored bytes that are not BSON: what was expected, and at which byte.
-#[derive(Debug, PartialEq)]
-pub(crate) struct InvalidBson {
-    expected: &'static str,
-    at: usize,
-}
-
-impl fmt::Display for InvalidBson {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "the stored document is not valid BSON: expected {} at byte {}",
-            self.expected, self.at
-        )
-    }
-}
+pub(crate) use read::Documents;
+pub(crate) use write::{Format, InvalidBson};
 
 /// Reads a body: one object, or an array of at least one.
 pub(crate) fn parse_documents(body: &[u8]) -> Result<Documents, JsonError> {

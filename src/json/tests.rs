@@ -627,7 +627,7 @@ fn any_leaf() -> impl Strategy<Value = Bson> {
 
 fn any_key() -> impl Strategy<Value = String> {
     "[^\\x00]{0,6}|[a-c$._]{1,3}"
-        .prop_filter("a key of Extended JSON", |key| !extended::may_be_type_key(key))
+        .prop_filter("a key of Extended JSON", |key| !builder::may_be_type_key(key))
 }
 
 fn any_value() -> impl Strategy<Value = Bson> {
