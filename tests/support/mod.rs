@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod collection;
+pub mod conversions;
 pub mod http;
 pub mod mongodb;
 pub mod proxy;
