@@ -5,10 +5,9 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::thread;
 
 use serde_json::{Value, json};
-use support::{Answer, Connection, Server, Store, wait_for};
+use support::{Answer, Connection, Server, Store, at_once, wait_for};
 
 stores!(
     every_answer_is_its_own,
@@ -20,16 +19,6 @@ stores!(
 
 const CLIENTS: usize = 200;
 const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
-
-/// Runs `client` for each number below `count`, all of them at once.
-fn at_once(count: usize, client: impl Fn(usize) + Sync) {
-    thread::scope(|scope| {
-        for number in 0..count {
-            let client = &client;
-            scope.spawn(move || client(number));
-        }
-    });
-}
 
 /// A client that keeps its connection, and opens another when the server has said that it closes
 /// this one.

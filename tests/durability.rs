@@ -136,7 +136,7 @@ fn what_was_acknowledged_outlives_a_storm_of_kills(store: Store) {
     let mut dice = Dice::new();
     let sent = Arc::new(Sent::default());
     let mut directory = Arc::new(Directory::new());
-    // As in concurrency.rs; mongodb_failure.rs has a storm of its own.
+    // As in concurrency.rs; mongodb_restart.rs has a storm of its own.
     let rounds = if store.lacks("sorting by an index: fewer rounds") { 4 } else { ROUNDS };
     for round in 0..rounds {
         let server = store.start_in(directory, &[("LOG", "off")]);

@@ -328,13 +328,6 @@ fn an_export_for_http_1_0_ends_with_the_connection(store: Store) {
     assert_eq!(answer.text(), lines);
 }
 
-/// The most resident memory so far, in KiB, from proc_pid_status(5).
-fn peak_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
 fn an_import_and_an_export_take_constant_memory(store: Store) {
     const LINE: usize = 100_000;
     const LINES: usize = 400;
@@ -354,7 +347,7 @@ fn an_import_and_an_export_take_constant_memory(store: Store) {
     }
     connection.send(b"0\r\n\r\n");
     assert_eq!(connection.read_answer().unwrap().text(), format!("{{\"inserted\":{LINES}}}\n"));
-    let after_import = peak_kib(&server);
+    let after_import = server.peak_kib();
     assert!(
         after_import < 40_000,
         "{after_import} KiB after an import of {} MB",
@@ -367,7 +360,7 @@ fn an_import_and_an_export_take_constant_memory(store: Store) {
         (connection.stream().peek(&mut [0]).unwrap() > 0).then_some(())
     });
     assert_eq!(connection.read_answer().unwrap().text().lines().count(), LINES);
-    let after_export = peak_kib(&server);
+    let after_export = server.peak_kib();
     assert!(
         after_export < 60_000,
         "{after_export} KiB after an export of {} MB",

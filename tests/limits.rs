@@ -45,15 +45,9 @@ fn keep_dribbling(connection: &Connection, piece: &'static [u8]) -> thread::Join
     thread::spawn(move || dribble(&stream, piece, PATIENCE))
 }
 
-fn gauge(server: &Server, name: &str) -> i64 {
-    let page = server.ops("/metrics").text();
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
-}
-
 #[track_caller]
-fn wait_for_gauge(server: &Server, name: &str, value: i64) {
-    wait_for(&format!("{name} to be {value}"), || (gauge(server, name) == value).then_some(()));
+fn wait_for_gauge(server: &Server, name: &str, value: f64) {
+    wait_for(&format!("{name} to be {value}"), || (server.metric(name) == value).then_some(()));
 }
 
 #[test]
@@ -178,7 +172,7 @@ fn a_client_that_takes_no_answer_is_given_up() {
     let pages = begin(&server, &page.repeat(40));
     let export =
         begin(&server, b"GET /data HTTP/1.1\r\nHost: test\r\nAccept: application/x-ndjson\r\n\r\n");
-    wait_for_gauge(&server, "two_tier_connections", 0);
+    wait_for_gauge(&server, "two_tier_connections", 0.0);
     server.wait_for_line("(cut off)");
     for mut connection in [pages, export] {
         let bytes = connection.read_to_end();
@@ -190,11 +184,11 @@ fn a_client_that_takes_no_answer_is_given_up() {
 fn when_every_connection_is_taken_the_others_wait_and_none_is_lost() {
     let server = Server::start(&[("MAX_CONNECTIONS", "4")]);
     let taken: Vec<Connection> = (0..4).map(|_| begin(&server, b"GET / HTTP/1.1\r\n")).collect();
-    wait_for_gauge(&server, "two_tier_connections", 4);
+    wait_for_gauge(&server, "two_tier_connections", 4.0);
     let mut waiting: Vec<Connection> = (0..50).map(|_| begin(&server, GET)).collect();
     // The operations port has connections of its own.
     assert_eq!(server.ops("/readyz").status, 200);
-    assert_eq!(gauge(&server, "two_tier_connections"), 4);
+    assert_eq!(server.metric("two_tier_connections"), 4.0);
     let first = &mut waiting[0];
     first.stream().set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert_eq!(
@@ -345,7 +339,7 @@ fn memory_stays_flat_under_64_hostile_connections_at_once() {
     // pages.
     assert!(most < before + 32 * 1024, "from {before} KiB to {most} KiB");
     assert_eq!(server.get("/").status, 200);
-    wait_for_gauge(&server, "two_tier_connections", 0);
+    wait_for_gauge(&server, "two_tier_connections", 0.0);
     server.expect_no_panic();
 }
 

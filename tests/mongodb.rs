@@ -12,9 +12,10 @@ use std::thread;
 use ::mongodb::sync::Collection;
 use bson::{Document, RawDocumentBuf, doc, rawdoc};
 use serde_json::{Value, json};
-use support::mongodb::{ENCODED_PASSWORD, PASSWORD, database_of, mongosh};
+use support::mongodb::{ENCODED_PASSWORD, PASSWORD, database_of};
 use support::proxy::{Fate, Proxy};
-use support::{Connection, Directory, Mongodb, Server, run, two_tier, wait_for};
+use support::tools::mongosh;
+use support::{Connection, Directory, Mongodb, Server, at_once, run, two_tier, wait_for};
 
 const CLIENTS: usize = 200;
 
@@ -28,26 +29,8 @@ fn start(mongodb: &Mongodb, settings: &[(&str, &str)]) -> (Server, String) {
     (server, database)
 }
 
-/// A server that reaches its database through a proxy.
 fn collection(mongodb: &Mongodb, database: &str, name: &str) -> Collection<RawDocumentBuf> {
     mongodb.client().database(database).collection(name)
-}
-
-/// Runs `client` for each number below `CLIENTS`, all of them at once.
-fn at_once(client: impl Fn(usize) + Sync) {
-    thread::scope(|scope| {
-        for number in 0..CLIENTS {
-            let client = &client;
-            scope.spawn(move || client(number));
-        }
-    });
-}
-
-/// The value of a metric without labels.
-fn metric(server: &Server, name: &str) -> f64 {
-    let page = server.ops("/metrics").text();
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
 
 #[test]
@@ -164,7 +147,7 @@ fn requests_that_arrive_together_share_commands() {
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
     assert_eq!(server.post("{\"_id\":\"first\"}").status, 201);
-    at_once(|number| {
+    at_once(CLIENTS, |number| {
         let mut connection = Connection::open(server.address);
         for turn in 0..5 {
             let document = format!("{{\"_id\":\"{number}-{turn}\"}}");
@@ -184,15 +167,15 @@ fn requests_that_arrive_together_share_commands() {
         !find.contains_key("skip") && filter.map_or(true, Document::is_empty)
     };
     let finds = proxy.commands("find").iter().filter(is_first).count() as f64;
-    let documents = metric(&server, "two_tier_insert_documents_sum");
-    let readers = metric(&server, "two_tier_query_readers_sum");
+    let documents = server.metric("two_tier_insert_documents_sum");
+    let readers = server.metric("two_tier_query_readers_sum");
     assert_eq!((documents, readers), (1.0 + 5.0 * CLIENTS as f64, 5.0 * CLIENTS as f64));
     // The metrics say what is on the wire.
-    assert_eq!(metric(&server, "two_tier_insert_documents_count"), inserts);
-    assert_eq!(metric(&server, "two_tier_query_readers_count"), finds);
+    assert_eq!(server.metric("two_tier_insert_documents_count"), inserts);
+    assert_eq!(server.metric("two_tier_query_readers_count"), finds);
     assert!(documents / inserts > 4.0, "{documents} documents in {inserts} inserts");
     assert!(readers / finds > 4.0, "{readers} readers of {finds} queries");
-    let pool = metric(&server, "two_tier_database_connections");
+    let pool = server.metric("two_tier_database_connections");
     assert!((1.0..20.0).contains(&pool), "{pool} connections");
 }
 

@@ -5,17 +5,15 @@
 
 mod support;
 
-use std::collections::HashSet;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::{Document, doc};
-use support::mongodb::database_of;
+use support::mongodb::{assert_no_secret, database_of};
 use support::proxy::{Fate, Proxy};
+use support::watch::Watch;
 use support::{Answer, Connection, Directory, Mongodb, Server, wait_for};
 
 /// How long any request may take.
@@ -30,43 +28,6 @@ const CLOSED_PORT: u16 = 1;
 
 fn start(uri: &str, directory: Arc<Directory>) -> Server {
     Server::start_in(directory, &[("MONGODB_URI", uri)])
-}
-
-fn start_behind(mongodb: &Mongodb, proxy: &Proxy) -> Server {
-    let directory = Arc::new(Directory::new());
-    start(&mongodb.uri_through(proxy, &database_of(&directory)), directory)
-}
-
-/// A watch that leaves out the time for which the machine was too busy to run anybody: a thread
-/// that wakes up late has been kept waiting for as long.
-struct Watch {
-    started: Instant,
-    lost: Duration,
-}
-
-static LOST_MILLIS: AtomicU64 = AtomicU64::new(0);
-
-impl Watch {
-    fn start() -> Self {
-        static MEASURE: Once = Once::new();
-        MEASURE.call_once(|| {
-            thread::spawn(|| {
-                const NAP: Duration = Duration::from_millis(20);
-                loop {
-                    let since = Instant::now();
-                    thread::sleep(NAP);
-                    let late = since.elapsed().saturating_sub(NAP).as_millis();
-                    LOST_MILLIS.fetch_add(late as u64, SeqCst);
-                }
-            });
-        });
-        Self { started: Instant::now(), lost: Duration::from_millis(LOST_MILLIS.load(SeqCst)) }
-    }
-
-    fn elapsed(&self) -> Duration {
-        let lost = Duration::from_millis(LOST_MILLIS.load(SeqCst)).saturating_sub(self.lost);
-        self.started.elapsed().saturating_sub(lost)
-    }
 }
 
 /// All that one can ask for, at once; each with what it is, and checked for the time that it took.
@@ -115,7 +76,7 @@ fn assert_unavailable(server: &Server, cause: &str) {
     let was_reached = readiness.text().starts_with("ready, but");
     assert_eq!(readiness.status, if was_reached { 200 } else { 503 }, "{}", readiness.text());
     wait_for("/readyz to say why", || probe(server).text().contains(cause).then_some(()));
-    assert_eq!(gauge(server, "two_tier_database_up"), 0);
+    assert_eq!(server.metric("two_tier_database_up"), 0.0);
     assert_eq!(server.ops("/healthz").status, 200, "the process itself is well");
     assert_no_secret(server);
 }
@@ -129,12 +90,6 @@ fn probe(server: &Server) -> Answer {
     readiness
 }
 
-fn gauge(server: &Server, name: &str) -> u32 {
-    let metrics = server.ops("/metrics").text();
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
-}
-
 /// Everything works.
 #[track_caller]
 fn assert_works(server: &Server) {
@@ -142,7 +97,7 @@ fn assert_works(server: &Server) {
         assert!(matches!(answer.status, 200 | 201 | 404), "{what}: {}", answer.text());
     }
     wait_for("/readyz to know it", || (probe(server).text() == "ready\n").then_some(()));
-    assert_eq!((probe(server).status, gauge(server, "two_tier_database_up")), (200, 1));
+    assert_eq!((probe(server).status, server.metric("two_tier_database_up")), (200, 1.0));
 }
 
 /// Everything works again, soon after now.
@@ -160,20 +115,6 @@ fn assert_logged(server: &Server, what: &str, times: usize) {
     let log = server.log();
     let lines: Vec<&String> = log.iter().filter(|line| line.contains(what)).collect();
     assert_eq!(lines.len(), times, "{what}: {lines:#?}");
-}
-
-/// The password in none of its forms, nor a good part of it, is in anything that the server says.
-#[track_caller]
-fn assert_no_secret(server: &Server) {
-    let metrics = server.ops("/metrics").text();
-    let everything = [server.log().join("\n"), metrics, server.ops("/readyz").text()].join("\n");
-    assert!(!everything.contains("hush"), "{everything}");
-}
-
-/// From proc_pid_status(5).
-fn threads(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-    status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap()
 }
 
 #[test]
@@ -243,13 +184,13 @@ fn a_database_that_stops_answering_costs_time_outs_and_nothing_for_good() {
     let server = start(&mongodb.uri(&database_of(&directory)), directory);
     // Everything once, so that whatever threads it takes are there.
     assert_works(&server);
-    let before = threads(&server);
+    let before = server.threads();
 
     mongodb.signal("STOP");
     for _ in 0..3 {
         assert_unavailable(&server, "");
         // As many as there may be, and then they wait.
-        assert!(threads(&server) < before + 40, "{} threads, {before} before", threads(&server));
+        assert!(server.threads() < before + 40, "{} threads, {before} before", server.threads());
     }
     assert_logged(&server, "cannot read", 1);
     assert_logged(&server, "cannot write", 1);
@@ -257,7 +198,7 @@ fn a_database_that_stops_answering_costs_time_outs_and_nothing_for_good() {
     mongodb.client().database("admin").run_command(doc! { "ping": 1 }).run().unwrap();
     assert_back(&server);
     wait_for("the threads to be as many as before", || {
-        (threads(&server) <= before + 2).then_some(())
+        (server.threads() <= before + 2).then_some(())
     });
     assert_no_secret(&server);
 }
@@ -328,7 +269,7 @@ fn what_breaks_on_the_way_is_a_503_and_over_when_it_is_over() {
         for fate in fates {
             scope.spawn(move || {
                 let proxy = Proxy::start(mongodb.port());
-                let server = start_behind(mongodb, &proxy);
+                let server = mongodb.start_behind(&proxy, "", &[]);
                 assert_works(&server);
                 // The monitor and the greeting get through or not: both are such that occur.
                 for everything in [false, true] {
@@ -354,7 +295,7 @@ fn what_breaks_on_the_way_is_a_503_and_over_when_it_is_over() {
 fn connections_that_are_cut_while_nobody_asks_are_made_anew() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     for _ in 0..3 {
         assert_works(&server);
         proxy.cut();
@@ -366,7 +307,7 @@ fn connections_that_are_cut_while_nobody_asks_are_made_anew() {
 fn a_write_that_was_sent_and_not_answered_says_that_it_may_have_been_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     for (n, fate) in [Fate::CutAfter, Fate::LoseAnswer, Fate::CutInAnswer, Fate::GarbleHeader]
         .into_iter()
         .enumerate()
@@ -397,7 +338,7 @@ fn a_write_that_was_sent_and_not_answered_says_that_it_may_have_been_stored() {
 fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     assert_works(&server);
     proxy.set_for("insert", Fate::Lose);
     // As many as there are threads for them may get stuck, the others are never sent. Each fills a
@@ -432,9 +373,9 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
 fn commands_that_are_never_answered_are_given_up_though_the_server_lives() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     assert_works(&server);
-    let before = threads(&server);
+    let before = server.threads();
     // The driver's monitor is answered, and so sees nothing wrong.
     proxy.set(
         |name| if matches!(name, "find" | "insert" | "ping") { Fate::Lose } else { Fate::Pass },
@@ -446,7 +387,7 @@ fn commands_that_are_never_answered_are_given_up_though_the_server_lives() {
     assert_back(&server);
     proxy.cut();
     wait_for("the threads to be as many as before", || {
-        (threads(&server) <= before + 2).then_some(())
+        (server.threads() <= before + 2).then_some(())
     });
 }
 
@@ -454,7 +395,7 @@ fn commands_that_are_never_answered_are_given_up_though_the_server_lives() {
 fn what_the_server_says_becomes_a_status() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     let namespace = format!("{}.data", database_of(&server.directory()));
     let error = |code: i32, name: &str, message: &str| doc! { "ok": 0, "code": code, "codeName": name, "errmsg": message };
     let cases: [(Document, u16, &str); 8] = [
@@ -511,7 +452,7 @@ fn what_the_server_says_becomes_a_status() {
 fn clients_that_hang_up_in_the_middle_of_a_read_cost_the_next_request_nothing() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
-    let server = start_behind(mongodb, &proxy);
+    let server = mongodb.start_behind(&proxy, "", &[]);
     for n in 0..20 {
         assert_eq!(
             server.post(&format!("{{\"_id\":{n},\"a\":\"{}\"}}", "x".repeat(10_000))).status,
@@ -536,124 +477,6 @@ fn clients_that_hang_up_in_the_middle_of_a_read_cost_the_next_request_nothing() 
     proxy.set(|_| Fate::Pass);
     assert_back(&server);
     // As few as before: nobody's connection to the database was given up.
-    let pool = gauge(&server, "two_tier_database_connections");
-    assert!(pool < 20, "{pool} connections");
-}
-
-/// Writes until the server or the test ends it, and returns the `_id`s that were acknowledged.
-fn write(
-    address: SocketAddr,
-    name: &str,
-    acknowledged: &AtomicUsize,
-    is_over: &AtomicBool,
-) -> Vec<String> {
-    let mut stored = Vec::new();
-    let mut connection = Connection::open(address);
-    for turn in 0.. {
-        let id = format!("{name}-{turn}");
-        let body = format!("{{\"_id\":\"{id}\"}}");
-        let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length:";
-        let since = Watch::start();
-        if write!(connection.stream(), "{head} {}\r\n\r\n{body}", body.len()).is_err() {
-            break;
-        }
-        let Some(answer) = connection.read_answer() else { break };
-        assert!(since.elapsed() < ANSWERED_WITHIN, "{:?}", since.elapsed());
-        match answer.status {
-            201 => {
-                stored.push(id);
-                acknowledged.fetch_add(1, SeqCst);
-            }
-            _ => drop(answer.problem(503)),
-        }
-        if is_over.load(SeqCst) {
-            break;
-        }
-        if answer.header("connection") == Some("close") {
-            connection = Connection::open(address);
-        }
-    }
-    stored
-}
-
-/// Waits until some more writes are acknowledged.
-fn wait_for_writes(acknowledged: &AtomicUsize) {
-    let before = acknowledged.load(SeqCst);
-    wait_for("writes to be acknowledged", || {
-        (acknowledged.load(SeqCst) > before + 20).then_some(())
-    });
-}
-
-#[track_caller]
-fn assert_stored(server: &Server, ids: &[String]) {
-    let export = server.export();
-    let there: HashSet<&str> = export.lines().collect();
-    for id in ids {
-        let line = format!("{{\"_id\":\"{id}\"}}");
-        assert!(there.contains(line.as_str()), "{id} was acknowledged and is not there");
-    }
-    assert_eq!(there.len(), export.lines().count(), "something is there twice");
-}
-
-#[test]
-fn a_restart_of_the_database_under_load_loses_nothing_that_was_acknowledged() {
-    let Some(mongodb) = Mongodb::start() else { return };
-    let directory = Arc::new(Directory::new());
-    let uri = mongodb.uri(&database_of(&directory));
-    let server = Server::start_in(directory, &[("MONGODB_URI", &uri), ("LOG", "off")]);
-    let (acknowledged, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let stored: Vec<String> = thread::scope(|scope| {
-        let writers: Vec<_> = (0..20)
-            .map(|writer| {
-                let (address, acknowledged, is_over) = (server.address, &acknowledged, &is_over);
-                scope.spawn(move || write(address, &writer.to_string(), acknowledged, is_over))
-            })
-            .collect();
-        for _ in 0..3 {
-            wait_for_writes(&acknowledged);
-            mongodb.kill();
-            server.get("/data").problem(503);
-            mongodb.restart();
-            let (since, before) = (Watch::start(), acknowledged.load(SeqCst));
-            wait_for("the first write", || (acknowledged.load(SeqCst) > before).then_some(()));
-            assert!(since.elapsed() < BACK_WITHIN, "{:?}", since.elapsed());
-        }
-        is_over.store(true, SeqCst);
-        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
-    });
-    assert_stored(&server, &stored);
-    assert_no_secret(&server);
-}
-
-#[test]
-fn what_was_acknowledged_outlives_kills_of_the_web_tier_and_the_database_in_turn() {
-    let Some(mongodb) = Mongodb::start() else { return };
-    let mut directory = Arc::new(Directory::new());
-    let uri = mongodb.uri(&database_of(&directory));
-    let mut stored = Vec::new();
-    for round in 0..10 {
-        let server = Server::start_in(directory.clone(), &[("MONGODB_URI", &uri), ("LOG", "off")]);
-        let (address, acknowledged, is_over) =
-            (server.address, AtomicUsize::new(0), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let writers: Vec<_> = (0..10)
-                .map(|writer| {
-                    let (acknowledged, is_over) = (&acknowledged, &is_over);
-                    scope.spawn(move || {
-                        write(address, &format!("{round}-{writer}"), acknowledged, is_over)
-                    })
-                })
-                .collect();
-            wait_for_writes(&acknowledged);
-            if round % 2 == 0 {
-                mongodb.kill();
-            }
-            directory = server.kill();
-            if round % 2 == 0 {
-                mongodb.restart();
-            }
-            stored.extend(writers.into_iter().flat_map(|writer| writer.join().unwrap()));
-        });
-    }
-    assert_stored(&Server::start_in(directory, &[("MONGODB_URI", &uri)]), &stored);
+    let pool = server.metric("two_tier_database_connections");
+    assert!(pool < 20.0, "{pool} connections");
 }

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use support::{Connection, Store, base64, quoted};
+use support::{Store, base64, quoted};
 
 stores![
     ids_of_every_type_are_in_the_order_of_their_types,
@@ -370,19 +370,12 @@ fn ids_of_every_type_are_in_the_order_of_their_types(store: Store) {
 /// after `after`.
 fn check_order(store: Store, ids: &[Id], after: &[Id], limit: usize) -> Result<(), TestCaseError> {
     let server = store.start(&[("LOG", "off")]);
-    let mut connection = Connection::open(server.address);
     let documents: Vec<String> = ids
         .iter()
         .enumerate()
         .map(|(n, id)| format!("{{\"_id\":{},\"n\":{n}}}", id.json()))
         .collect();
-    let body = format!("[{}]", documents.join(","));
-    let posted = connection.request(
-        "POST",
-        "/data",
-        &[("Content-Type", "application/json")],
-        body.as_bytes(),
-    );
+    let posted = server.post(&format!("[{}]", documents.join(",")));
 
     let mut expected: Vec<usize> = Vec::new();
     let mut refused: Vec<u64> = Vec::new();
@@ -401,25 +394,9 @@ fn check_order(store: Store, ids: &[Id], after: &[Id], limit: usize) -> Result<(
     );
     expected.sort_by(|&one, &other| ids[one].compare(&ids[other]));
 
-    let mut walk = |mut target: String| {
-        let mut seen: Vec<usize> = Vec::new();
-        loop {
-            let answer = connection.request("GET", &target, &[], b"");
-            assert_eq!(answer.status, 200, "{target}: {}", answer.text());
-            let documents = answer.json();
-            seen.extend(
-                documents
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|document| document["n"].as_u64().unwrap() as usize),
-            );
-            assert!(seen.len() <= ids.len(), "the links do not come to an end: {target}");
-            match answer.next_link() {
-                Some(next) => target = next,
-                None => return seen,
-            }
-        }
+    let walk = |target: String| -> Vec<usize> {
+        let pages = server.pages(&target, ids.len() + 2);
+        pages.iter().flatten().map(|document| document["n"].as_u64().unwrap() as usize).collect()
     };
     prop_assert_eq!(&walk(format!("/data?limit={limit}")), &expected);
     let backwards: Vec<usize> = expected.iter().copied().rev().collect();
