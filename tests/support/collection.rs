@@ -39,7 +39,8 @@ impl Collection {
             .take(number("limit").unwrap_or(usize::MAX));
         let name =
             format!("{}.{}", command.get_str("$db").unwrap(), command.get_str("find").unwrap());
-        doc! { "ok": 1, "cursor": { "id": 0_i64, "ns": name, "firstBatch": found.collect::<Vec<_>>() } }
+        let batch: Vec<_> = found.collect();
+        doc! { "ok": 1, "cursor": { "id": 0_i64, "ns": name, "firstBatch": batch } }
     }
 
     fn holds(&self, condition: &Document, id: &Bson) -> bool {

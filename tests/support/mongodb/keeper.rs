@@ -23,7 +23,10 @@ shift 3
 server=$!
 echo $server
 read -r order
-if [ "$engine" ]; then "$engine" rm --force "$container"; else kill -s KILL $server; fi >/dev/null 2>&1
+if [ "$engine" ]
+then "$engine" rm --force "$container"
+else kill -s KILL $server
+fi >/dev/null 2>&1
 wait $server
 [ "$order" ] || rm -rf "$directory"
 "#;

@@ -54,8 +54,9 @@ impl Program {
             }
             None => {
                 let missing = format!(
-                    "the tests find no MongoDB: {}. To run those that need it: set TEST_MONGODB_URI, or install \
-                     mongod, docker, podman or Go (https://go.dev/dl/)",
+                    "the tests find no MongoDB: {}. To run those that need it: set \
+                     TEST_MONGODB_URI, or install mongod, docker, podman or Go \
+                     (https://go.dev/dl/)",
                     reasons.join(", ")
                 );
                 assert_ne!(env::var("CI").as_deref(), Ok("true"), "{missing}");
