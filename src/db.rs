@@ -35,11 +35,10 @@ use calls::{Context, Grouping, Inserts, Lookups, Pages, Pings};
 use health::Health;
 use local::LocalStore;
 use mongo::{MongoStore, UriSource};
-use outcome::Answers;
-pub(crate) use outcome::{Outcome, Reason, Refusal, StoreError, Stored};
+pub(crate) use outcome::{InsertOutcome, Refusal, StoreError, StoreErrorKind};
 pub(crate) use page::{Layout, Page, Text};
 pub(crate) use pending::Pending;
-use pending::{Parts, read, written};
+use pending::{CommandOutcome, Parts, read, written};
 pub(crate) use watch::Watch;
 
 /// A page ends at this many bytes of BSON.
@@ -54,7 +53,7 @@ trait Store: Send + Sync {
     /// Stores each document or says why not, one answer a document, in their order. What is
     /// answered `Ok` is durable. `Exists` means that another document has the `_id`: a store that
     /// may have sent one twice has compared them.
-    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError>;
+    fn insert(&self, documents: &[Document]) -> InsertOutcome<()>;
 
     /// The documents after `query.after` in the order of `_id`, up to about the limits, but one if
     /// there is one.
@@ -196,7 +195,8 @@ impl Db {
     }
 
     /// Stores the documents, in as many commands as it takes, and calls `done` with what became of
-    /// each, in their order.
+    /// them. `Refusal::Exists` is only about an `_id` that the client has chosen: a generated one
+    /// that is taken is replaced.
     ///
     /// As with the other calls, `done` is called once: with the answer, on a thread of the
     /// database's, or by `Pending::give_up`. It may be called before this returns. It must not
@@ -204,20 +204,22 @@ impl Db {
     pub(crate) fn insert(
         &self,
         documents: Vec<Document>,
-        done: impl FnOnce(Vec<Outcome>) + Send + 'static,
+        done: impl FnOnce(InsertOutcome) + Send + 'static,
     ) -> Pending {
         let mut commands = calls::into_commands(documents);
         match commands.len() {
             0 => {
-                done(Vec::new());
+                done(Ok(Vec::new()));
                 Pending::of([])
             }
             1 => Pending::of(commands.pop().map(|command| self.begin_command(command, done))),
             count => {
                 let parts = Parts::new(count, done);
-                let begin = |(index, command)| {
-                    let parts = parts.clone();
-                    self.begin_command(command, move |answers| parts.add(index, answers))
+                let begin = |(index, command): (usize, Vec<Document>)| {
+                    let (parts, documents) = (parts.clone(), command.len());
+                    let done =
+                        move |outcome| parts.add(index, CommandOutcome { documents, outcome });
+                    self.begin_command(command, done)
                 };
                 Pending::of(commands.into_iter().enumerate().map(begin))
             }
@@ -227,10 +229,10 @@ impl Db {
     fn begin_command(
         &self,
         command: Vec<Document>,
-        done: impl FnOnce(Vec<Outcome>) + Send + 'static,
+        done: impl FnOnce(InsertOutcome) + Send + 'static,
     ) -> queue::Pending {
-        let (health, length) = (self.writes.clone(), command.len());
-        self.inserts.begin(command, move |outcome| done(written(&health, length, outcome)))
+        let health = self.writes.clone();
+        self.inserts.begin(command, move |outcome| done(written(&health, outcome)))
     }
 
     /// Reads a page and calls `done` with it.

@@ -4,6 +4,7 @@
 mod data;
 mod export;
 mod import;
+mod insert;
 mod negotiation;
 mod page;
 mod reply;
@@ -16,7 +17,7 @@ use tiny_http::Method;
 
 use crate::clock;
 use crate::config::{Config, Secret};
-use crate::db::{Db, StoreError};
+use crate::db::{Db, StoreError, StoreErrorKind};
 use crate::http::request::Request;
 use crate::log;
 use crate::metrics::{Metrics, Route};
@@ -57,7 +58,7 @@ impl App {
             }
             (Resource::Root, _) => Err(method_not_allowed("GET, HEAD")),
             (Resource::Data, Method::Get | Method::Head) => self.list(request, &target, waker),
-            (Resource::Data, Method::Post) => self.store(request, &target, waker),
+            (Resource::Data, Method::Post) => self.insert(request, &target, waker),
             (Resource::Data, _) => Err(method_not_allowed("GET, HEAD, POST")),
             (Resource::Document(id), Method::Get | Method::Head) => self.get(id, &target, waker),
             (Resource::Document(_), _) => Err(method_not_allowed("GET, HEAD")),
@@ -152,16 +153,17 @@ fn deadline() -> Instant {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(reason) => unavailable(reason.into_text()),
-            StoreError::Unknown(reason) => unavailable(format!(
-                "{} What was sent may have been stored. To find out, or to send it again without storing it \
-                 twice, give each document an _id of your own: a 409 then says that it is there.",
-                reason.into_text()
+        let message = error.message();
+        match error.kind() {
+            StoreErrorKind::Unavailable => unavailable(message),
+            StoreErrorKind::Unknown => unavailable(format!(
+                "{message} What was sent may have been stored. To find out, or to send it again \
+                 without storing it twice, give each document an _id of your own: a 409 then says \
+                 that it is there."
             )),
-            StoreError::Full(reason) => Problem::new(507, reason.into_text()),
-            StoreError::Unsupported(reason) => Problem::new(400, reason.into_text()),
-            StoreError::Failed(reason) => Problem::new(500, reason.into_text()),
+            StoreErrorKind::Full => Problem::new(507, message),
+            StoreErrorKind::Unsupported => Problem::new(400, message),
+            StoreErrorKind::Failed => Problem::new(500, message),
         }
     }
 }

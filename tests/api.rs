@@ -22,6 +22,7 @@ stores![
     head_answers_as_get_without_the_body,
     an_id_that_exists_is_a_conflict_that_names_it,
     an_array_of_which_some_ids_exist_is_stored_without_them,
+    array_refused_for_one_reason_lists_each_document,
     generated_id_that_is_taken_is_replaced,
     request_id_tells_nothing_of_object_ids,
     a_client_that_waits_for_100_continue_gets_it,
@@ -323,6 +324,22 @@ fn an_array_of_which_some_ids_exist_is_stored_without_them(store: Store) {
         (&2497.into(), 2497)
     );
     assert_eq!(problem["errors"].as_array().unwrap().len(), 3);
+}
+
+fn array_refused_for_one_reason_lists_each_document(store: Store) {
+    let server = store.start(&[]);
+    assert_eq!(server.post("{\"_id\":1}").status, 201);
+    let answer = server.post("[{\"_id\":1},{\"_id\":1}]");
+    assert!(answer.problem(409).starts_with("2 of 2 documents were not stored"));
+    let problem = answer.json();
+    let indices: Vec<_> =
+        problem["errors"].as_array().unwrap().iter().map(|error| &error["index"]).collect();
+    assert_eq!(indices, [0, 1]);
+    // Of one document there is nothing to list.
+    let answer = server.post("[{\"_id\":1}]");
+    assert!(answer.problem(409).contains("the _id 1"));
+    let problem = answer.json();
+    assert_eq!((&problem["errors"], &problem["inserted"]), (&serde_json::Value::Null, &0.into()));
 }
 
 /// Who has seen an ObjectId can guess the next ones, and take them.

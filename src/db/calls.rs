@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::RawDocumentBuf;
 
 use super::page::{Layout, Page, Text, read_page, write_alone, write_page};
-use super::{Answers, PageQuery, Store, StoreError, insert};
+use super::{InsertOutcome, PageQuery, Store, StoreError, insert};
 use crate::document::{Document, DocumentId};
 use crate::json::Format;
 use crate::memory::Memory;
@@ -35,7 +35,7 @@ pub(super) const OFF: Grouping = Grouping {
     threads: Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS },
 };
 
-pub(super) type Inserts = Queue<Batches<Vec<Document>, Answers>>;
+pub(super) type Inserts = Queue<Batches<Vec<Document>, InsertOutcome>>;
 pub(super) type Pages =
     Queue<Questions<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>>;
 pub(super) type Lookups = Queue<Questions<(DocumentId, Format), Lookup>>;
@@ -56,7 +56,7 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn inserts(&self) -> Inserts {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        let run = move |requests: Vec<Vec<Document>>, _| -> Vec<Answers> {
+        let run = move |requests: Vec<Vec<Document>>, _| -> Vec<InsertOutcome> {
             let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
             let documents: Vec<Document> = requests.into_iter().flatten().collect();
             metrics.insert_called(documents.len());

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use super::StoreError;
+use super::{StoreError, StoreErrorKind};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::sync::lock;
@@ -39,7 +39,7 @@ impl Health {
                 }
             }
             // The client's fault, not the database's.
-            Err(StoreError::Unsupported(_)) => {}
+            Err(error) if error.kind() == StoreErrorKind::Unsupported => {}
             Err(error) => {
                 if let Some(metrics) = &self.metrics {
                     metrics.database_failed();

@@ -1,7 +1,7 @@
 //! Stores documents. One whose generated `_id` another document has gets a new one: the client
 //! never chose it.
 
-use super::{Answers, Refusal, Store, StoreError, Stored};
+use super::{InsertOutcome, Refusal, Store, StoreError, StoreErrorKind};
 use crate::document::Document;
 use crate::object_id;
 
@@ -9,33 +9,33 @@ use crate::object_id;
 /// is ever needed.
 const MAX_NEW_IDS: usize = 3;
 
-pub(super) fn insert(store: &dyn Store, mut documents: Vec<Document>) -> Answers {
-    let answers = store.insert(&documents)?;
-    let mut answers: Vec<Result<Stored, Refusal>> =
-        answers.into_iter().map(|answer| answer.map(|()| Stored::AsGiven)).collect();
+pub(super) fn insert(store: &dyn Store, mut documents: Vec<Document>) -> InsertOutcome {
+    let mut outcomes = store.insert(&documents)?;
     for _ in 0..MAX_NEW_IDS {
-        let again = with_taken_id(&documents, &answers);
+        let again = with_taken_id(&documents, &outcomes);
         if again.is_empty() {
-            return Ok(answers);
+            break;
         }
         let mut renewed = Vec::with_capacity(again.len());
         for &index in &again {
             documents[index] = renew(&documents[index]);
             renewed.push(documents[index].clone());
         }
-        let outcomes = store
+        // A failure is about these documents only.
+        let second = store
             .insert(&renewed)
             .unwrap_or_else(|error| vec![Err(Refusal::Failed(error)); renewed.len()]);
-        for (index, outcome) in again.into_iter().zip(outcomes) {
-            let stored = documents[index].generated_id().map_or(Stored::AsGiven, Stored::Under);
-            answers[index] = outcome.map(|()| stored);
+        for (index, outcome) in again.into_iter().zip(second) {
+            outcomes[index] = outcome;
         }
     }
-    for index in with_taken_id(&documents, &answers) {
+    for index in with_taken_id(&documents, &outcomes) {
         let text = "No free _id was found for it, and it was not stored.";
-        answers[index] = Err(Refusal::Failed(StoreError::Unavailable(text.into())));
+        let error = StoreError::new(StoreErrorKind::Unavailable, text);
+        outcomes[index] = Err(Refusal::Failed(error));
     }
-    Ok(answers)
+    let both = documents.iter().zip(outcomes);
+    Ok(both.map(|(document, outcome)| outcome.map(|()| document.id())).collect())
 }
 
 /// Under an `_id` that nobody can have guessed.
@@ -44,10 +44,10 @@ fn renew(document: &Document) -> Document {
     document.with_generated_id(object_id::generate()).unwrap_or_else(|| document.clone())
 }
 
-fn with_taken_id(documents: &[Document], answers: &[Result<Stored, Refusal>]) -> Vec<usize> {
-    let both = documents.iter().zip(answers).enumerate();
-    both.filter(|(_, (document, answer))| {
-        document.id_is_generated() && **answer == Err(Refusal::Exists)
+fn with_taken_id(documents: &[Document], outcomes: &[Result<(), Refusal>]) -> Vec<usize> {
+    let both = documents.iter().zip(outcomes).enumerate();
+    both.filter(|(_, (document, outcome))| {
+        document.id_is_generated() && matches!(outcome, Err(Refusal::Exists(_)))
     })
     .map(|(index, _)| index)
     .collect()
@@ -73,17 +73,17 @@ mod tests {
     }
 
     impl Store for Memory {
-        fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+        fn insert(&self, documents: &[Document]) -> InsertOutcome<()> {
             let mut calls = self.calls.lock().unwrap();
             calls.push(documents.len());
             if self.fails_again && calls.len() > 1 {
-                return Err(StoreError::Unknown("gone".into()));
+                return Err(StoreError::new(StoreErrorKind::Unknown, "gone"));
             }
             let mut ids = self.ids.lock().unwrap();
             let outcomes = documents.iter().map(|document| {
                 let id = document.id();
                 if ids.contains(&id) || calls.len() <= self.refuses {
-                    return Err(Refusal::Exists);
+                    return Err(Refusal::Exists(id));
                 }
                 ids.push(id);
                 Ok(())
@@ -119,17 +119,13 @@ mod tests {
         insert(&store, vec![taken.clone(), own("a")]).unwrap();
         let answers =
             insert(&store, vec![own("a"), taken.clone(), other.clone(), own("b")]).unwrap();
-        let [
-            Err(Refusal::Exists),
-            Ok(Stored::Under(new_id)),
-            Ok(Stored::AsGiven),
-            Ok(Stored::AsGiven),
-        ] = answers[..]
-        else {
+        let [Err(Refusal::Exists(a)), Ok(new_id), Ok(as_given), Ok(b)] = &answers[..] else {
             panic!("{answers:?}")
         };
+        assert_eq!([a, as_given, b], [&own("a").id(), &other.id(), &own("b").id()]);
+        assert_ne!(*new_id, taken.id());
         let ids = store.ids.lock().unwrap();
-        assert!(ids.contains(&new_id.into()) && ids.contains(&other.id()), "{ids:?}");
+        assert!(ids.contains(new_id) && ids.contains(&other.id()), "{ids:?}");
         assert_eq!(*store.calls.lock().unwrap(), [2, 4, 1]);
     }
 
@@ -137,10 +133,8 @@ mod tests {
     fn insert_gives_up_after_some_new_ids() {
         let store = Memory { refuses: usize::MAX, ..Memory::default() };
         let answers = insert(&store, vec![generated()]).unwrap();
-        assert!(
-            matches!(answers[..], [Err(Refusal::Failed(StoreError::Unavailable(_)))]),
-            "{answers:?}"
-        );
+        let [Err(Refusal::Failed(error))] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
         assert_eq!(store.calls.lock().unwrap().len(), 1 + MAX_NEW_IDS);
     }
 
@@ -150,12 +144,7 @@ mod tests {
         let taken = generated();
         store.ids.lock().unwrap().push(taken.id());
         let answers = insert(&store, vec![own("a"), taken]).unwrap();
-        assert!(
-            matches!(
-                answers[..],
-                [Ok(Stored::AsGiven), Err(Refusal::Failed(StoreError::Unknown(_)))]
-            ),
-            "{answers:?}"
-        );
+        let [Ok(stored), Err(Refusal::Failed(error))] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((stored, error.kind()), (&own("a").id(), StoreErrorKind::Unknown));
     }
 }

@@ -23,7 +23,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bson::RawDocumentBuf;
 use redb::{Database, Entry, Error, ReadOnlyTable, ReadableDatabase};
 
-use crate::db::{Batch, Order, PageQuery, Refusal, Store, StoreError, key};
+use crate::db::{
+    Batch, InsertOutcome, Order, PageQuery, Refusal, Store, StoreError, StoreErrorKind, key,
+};
 use crate::document::{Document, DocumentId};
 
 pub(crate) use open::OpenError;
@@ -87,22 +89,23 @@ impl LocalStore {
         });
         match stored {
             Ok(false) => store_error(error),
-            Ok(true) => StoreError::Unknown(
+            Ok(true) => StoreError::new(
+                StoreErrorKind::Unknown,
                 format!(
                     "the documents were written, but the disk did not confirm it: {}",
                     describe(error)
-                )
-                .into(),
+                ),
             ),
-            Err(_) => {
-                StoreError::Unknown(format!("the data file failed: {}", describe(error)).into())
-            }
+            Err(_) => StoreError::new(
+                StoreErrorKind::Unknown,
+                format!("the data file failed: {}", describe(error)),
+            ),
         }
     }
 }
 
 impl Store for LocalStore {
-    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    fn insert(&self, documents: &[Document]) -> InsertOutcome<()> {
         let keys: Vec<Key> = documents.iter().map(|document| key::encode(&document.id())).collect();
         let handle = self.handle();
         let mut first = None;
@@ -112,8 +115,9 @@ impl Store for LocalStore {
 
     fn page(&self, query: &PageQuery) -> Result<Batch, StoreError> {
         let after = query.after.as_ref().map(key::encode).transpose();
-        let after =
-            after.map_err(|key::Unsupported(detail)| StoreError::Unsupported(detail.into()))?;
+        let after = after.map_err(|key::Unsupported(detail)| {
+            StoreError::new(StoreErrorKind::Unsupported, detail)
+        })?;
         self.read(|database| page(database, query, after.as_deref()))
     }
 
@@ -165,7 +169,7 @@ fn insert<'a>(
             results.push(match key {
                 Err(key::Unsupported(detail)) => Err(Refusal::Unsupported(detail.clone())),
                 Ok(key) => match table.entry(key.as_slice())? {
-                    Entry::Occupied(_) => Err(Refusal::Exists),
+                    Entry::Occupied(_) => Err(Refusal::Exists(document.id())),
                     Entry::Vacant(entry) => {
                         first.get_or_insert(key.as_slice());
                         entry.insert(document.raw().as_bytes())?;
@@ -220,16 +224,16 @@ fn has_its_length(document: &[u8]) -> bool {
 }
 
 fn store_error(error: &Error) -> StoreError {
-    let text = describe(error).into();
-    match error {
-        Error::Io(error) if is_full(error) => StoreError::Full(text),
+    let kind = match error {
+        Error::Io(error) if is_full(error) => StoreErrorKind::Full,
         // An error that another call has met: the next one finds the file opened afresh.
-        Error::PreviousIo | Error::DatabaseClosed => StoreError::Unavailable(text),
+        Error::PreviousIo | Error::DatabaseClosed => StoreErrorKind::Unavailable,
         Error::Io(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            StoreError::Unavailable(text)
+            StoreErrorKind::Unavailable
         }
-        _ => StoreError::Failed(text),
-    }
+        _ => StoreErrorKind::Failed,
+    };
+    StoreError::new(kind, describe(error))
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -22,7 +22,7 @@ use mongodb::error::Result as MongoResult;
 use mongodb::options::{ConnectionString, HostInfo};
 use mongodb::sync::Collection;
 
-use super::{Batch, PageQuery, Refusal, Store, StoreError};
+use super::{Batch, InsertOutcome, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
 use crate::metrics::Metrics;
 use client::Connector;
@@ -94,12 +94,12 @@ impl MongoStore {
 
     /// Makes a call that changes nothing.
     fn read<T>(&self, call: impl Fn() -> MongoResult<T>) -> Result<T, StoreError> {
-        self.client.read(&self.failure, call).map_err(|error| self.failure.of_read(&error))
+        self.client.read(&self.failure, call).map_err(|error| self.failure.classify_read(&error))
     }
 }
 
 impl Store for MongoStore {
-    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    fn insert(&self, documents: &[Document]) -> InsertOutcome<()> {
         self.insert_documents(documents)
     }
 

@@ -1,104 +1,83 @@
 //! What becomes of a document and of a call: stored, refused, failed, and why.
 
+use std::error::Error;
 use std::fmt;
 
-use bson::oid::ObjectId;
+use crate::document::DocumentId;
 
-/// Under which `_id` a document was stored.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Stored {
-    AsGiven,
-    /// A new one, since the one that was generated for it was taken.
-    Under(ObjectId),
-}
+/// What became of an insert: of all its documents together, or else of each, in their order. `T`
+/// says of a document that is stored under which `_id` it is.
+pub(crate) type InsertOutcome<T = DocumentId> = Result<Vec<Result<T, Refusal>>, StoreError>;
 
 /// Why a document was not stored, though others of the same call may have been.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refusal {
-    /// Its `_id` is taken.
-    Exists,
-    /// It breaks a rule of the collection beside that of the `_id`; says which.
+    /// Another document has its `_id`.
+    Exists(DocumentId),
+    /// It breaks a rule of the collection other than that of the `_id`; says which.
     Conflict(String),
     /// The store cannot hold it; says what in it.
     Unsupported(String),
-    /// The store failed, on it or on the whole command.
+    /// The store failed on it.
     Failed(StoreError),
 }
 
-/// Why a whole call failed.
+/// Why a call failed. Its `Display` is for the people who run this program, its message alone for
+/// clients. It has no `source`: the driver's own errors may quote a password.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum StoreError {
-    /// Nothing was stored, and it may work later.
-    Unavailable(Reason),
-    /// The documents may have been stored or not.
-    Unknown(Reason),
-    /// Nothing was stored, as there is no room.
-    Full(Reason),
-    /// The store cannot hold such a document, nor be asked for one.
-    Unsupported(Reason),
-    /// Waiting does not help.
-    Failed(Reason),
-}
-
-/// What became of a document.
-pub(crate) type Outcome = Result<Stored, Refusal>;
-
-/// What became of a command, and of each of its documents.
-pub(super) type Answers = Result<Vec<Outcome>, StoreError>;
-/// Why a call failed, for clients and for the people who run this.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Reason {
+pub(crate) struct StoreError {
+    kind: StoreErrorKind,
     /// Names no server, port or user.
-    pub(super) text: String,
+    message: String,
     /// What the database or its driver said, for the log and the operations port. It may name
     /// servers, but no password.
-    pub(super) cause: Option<String>,
+    cause: Option<String>,
 }
 
-impl Reason {
-    pub(super) fn with_cause(text: impl Into<String>, cause: impl Into<String>) -> Self {
-        Self { text: text.into(), cause: Some(cause.into()) }
-    }
-
-    /// What a client may know.
-    pub(crate) fn into_text(self) -> String {
-        self.text
-    }
-}
-
-impl<T: Into<String>> From<T> for Reason {
-    fn from(text: T) -> Self {
-        Self { text: text.into(), cause: None }
-    }
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum StoreErrorKind {
+    /// Nothing was stored, and it may work later.
+    Unavailable,
+    /// The documents may have been stored or not.
+    Unknown,
+    /// Nothing was stored, as there is no room.
+    Full,
+    /// The store cannot hold such a document, nor be asked for one.
+    Unsupported,
+    /// Waiting does not help.
+    Failed,
 }
 
 impl StoreError {
-    pub(super) fn reason(&self) -> &Reason {
-        let (Self::Unavailable(reason)
-        | Self::Unknown(reason)
-        | Self::Full(reason)
-        | Self::Unsupported(reason)
-        | Self::Failed(reason)) = self;
-        reason
+    pub(super) fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), cause: None }
     }
 
-    pub(super) fn into_reason(self) -> Reason {
-        let (Self::Unavailable(reason)
-        | Self::Unknown(reason)
-        | Self::Full(reason)
-        | Self::Unsupported(reason)
-        | Self::Failed(reason)) = self;
-        reason
+    pub(super) fn with_cause(self, cause: impl Into<String>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    pub(super) fn with_kind(self, kind: StoreErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    pub(crate) fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// What a client may know.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 }
 
 impl fmt::Display for StoreError {
-    /// For the people who run this, not for clients.
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let reason = self.reason();
-        match &reason.cause {
-            Some(cause) => write!(formatter, "{} ({cause})", reason.text),
-            None => formatter.write_str(&reason.text),
+        match &self.cause {
+            Some(cause) => write!(formatter, "{} ({cause})", self.message),
+            None => formatter.write_str(&self.message),
         }
     }
 }
+
+impl Error for StoreError {}

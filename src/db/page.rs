@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bson::RawDocument;
 
-use super::{Batch, PageQuery, StoreError, in_url};
+use super::{Batch, PageQuery, StoreError, StoreErrorKind, in_url};
 use crate::document::{Document, DocumentId};
 use crate::json::{self, Format};
 use crate::memory::{Charge, Memory};
@@ -76,12 +76,12 @@ pub(super) fn read_page(
             break;
         }
         if page.documents.len() > MAX_UNENDING_BYTES {
-            return Err(StoreError::Failed(
+            return Err(StoreError::new(
+                StoreErrorKind::Failed,
                 format!(
-                    "More than {MAX_UNENDING_BYTES} bytes of documents in a row have an _id that no URL has room for. An \
-                     export (\"Accept: application/x-ndjson\") has them all."
-                )
-                .into(),
+                    "More than {MAX_UNENDING_BYTES} bytes of documents in a row have an _id that no URL \
+                     has room for. An export (\"Accept: application/x-ndjson\") has them all."
+                ),
             ));
         }
         let (_, last) = documents.last().ok_or_else(corrupt)?;
@@ -174,5 +174,5 @@ fn id_of(document: &RawDocument) -> Result<DocumentId, StoreError> {
 }
 
 fn corrupt() -> StoreError {
-    StoreError::Failed("The database holds a document that is not valid BSON.".into())
+    StoreError::new(StoreErrorKind::Failed, "The database holds a document that is not valid BSON.")
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::health::Health;
-use super::{Answers, Outcome, Refusal, StoreError};
+use super::{InsertOutcome, Refusal, StoreError, StoreErrorKind};
 use crate::queue::{self, Unanswered};
 use crate::sync::lock;
 
@@ -34,27 +34,25 @@ impl Pending {
 impl From<Unanswered> for StoreError {
     /// Of a write.
     fn from(unanswered: Unanswered) -> Self {
-        match unanswered {
-            Unanswered::NotStarted => StoreError::Unavailable(
-                "The database did not get to it in time, and nothing was stored.".into(),
+        let (kind, text) = match unanswered {
+            Unanswered::NotStarted => (
+                StoreErrorKind::Unavailable,
+                "The database did not get to it in time, and nothing was stored.",
             ),
             Unanswered::Unknown => {
-                StoreError::Unknown("The database did not answer in time.".into())
+                (StoreErrorKind::Unknown, "The database did not answer in time.")
             }
-        }
+        };
+        StoreError::new(kind, text)
     }
 }
 
-/// What became of each of `documents` documents of one command.
+/// What became of one command of an insert.
 pub(super) fn written(
     health: &Health,
-    documents: usize,
-    outcome: Result<Answers, Unanswered>,
-) -> Vec<Outcome> {
-    match health.note(outcome.unwrap_or_else(|unanswered| Err(unanswered.into()))) {
-        Ok(answers) => answers,
-        Err(error) => vec![Err(Refusal::Failed(error)); documents],
-    }
+    outcome: Result<InsertOutcome, Unanswered>,
+) -> InsertOutcome {
+    health.note(outcome.unwrap_or_else(|unanswered| Err(unanswered.into())))
 }
 
 /// A read that was not answered has changed nothing, whether it was started or not.
@@ -62,39 +60,64 @@ pub(super) fn read<A>(
     health: &Health,
     outcome: Result<Result<A, StoreError>, Unanswered>,
 ) -> Result<A, StoreError> {
-    let unanswered = || StoreError::Unavailable("The database did not answer in time.".into());
+    let unanswered =
+        || StoreError::new(StoreErrorKind::Unavailable, "The database did not answer in time.");
     health.note(outcome.unwrap_or_else(|_| Err(health.reason().unwrap_or_else(unanswered))))
 }
 
-/// The answers to several commands of one insert, until all are there.
+/// The outcomes of several commands of one insert, until all are there.
 pub(super) struct Parts<F> {
     state: Mutex<Option<Missing<F>>>,
 }
 
 struct Missing<F> {
-    /// By command; empty until it is answered.
-    answers: Vec<Vec<Outcome>>,
+    /// By command; none until it is answered.
+    commands: Vec<Option<CommandOutcome>>,
     unanswered: usize,
     done: F,
 }
 
-impl<F: FnOnce(Vec<Outcome>)> Parts<F> {
+pub(super) struct CommandOutcome {
+    /// How many documents the command was to store.
+    pub(super) documents: usize,
+    pub(super) outcome: InsertOutcome,
+}
+
+impl<F: FnOnce(InsertOutcome)> Parts<F> {
     pub(super) fn new(commands: usize, done: F) -> Arc<Self> {
-        let missing = Missing { answers: vec![Vec::new(); commands], unanswered: commands, done };
+        let commands: Vec<_> = (0..commands).map(|_| None).collect();
+        let missing = Missing { unanswered: commands.len(), commands, done };
         Arc::new(Self { state: Mutex::new(Some(missing)) })
     }
 
-    /// Adds the answers to one command. With the last one, `done` is called.
-    pub(super) fn add(&self, index: usize, answers: Vec<Outcome>) {
+    /// Adds the outcome of one command. With the last one, `done` is called.
+    pub(super) fn add(&self, index: usize, command: CommandOutcome) {
         let mut state = lock(&self.state);
         if let Some(missing) = &mut *state {
-            missing.answers[index] = answers;
+            missing.commands[index] = Some(command);
             missing.unanswered -= 1;
         }
         let whole = state.take_if(|missing| missing.unanswered == 0);
         drop(state);
         if let Some(whole) = whole {
-            (whole.done)(whole.answers.into_iter().flatten().collect());
+            (whole.done)(join(whole.commands.into_iter().flatten().collect()));
         }
     }
+}
+
+/// The outcome of an insert. It failed as a whole if all its commands failed in the same way;
+/// otherwise a command's failure is that of each of its documents.
+fn join(commands: Vec<CommandOutcome>) -> InsertOutcome {
+    let failure = |command: &CommandOutcome| command.outcome.as_ref().err().cloned();
+    if let Some(first) = commands.first().and_then(failure)
+        && commands.iter().all(|command| {
+            command.outcome.as_ref().is_err_and(|error| error.kind() == first.kind())
+        })
+    {
+        return Err(first);
+    }
+    let of_each = |CommandOutcome { documents, outcome }| {
+        outcome.unwrap_or_else(|error| vec![Err(Refusal::Failed(error)); documents])
+    };
+    Ok(commands.into_iter().flat_map(of_each).collect())
 }

@@ -29,7 +29,7 @@ struct Gated {
 struct Slow;
 
 impl Store for Slow {
-    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    fn insert(&self, documents: &[Document]) -> InsertOutcome<()> {
         self.ping()?;
         Ok(vec![Ok(()); documents.len()])
     }
@@ -55,15 +55,15 @@ impl Gated {
         let _ = lock(&self.calls).send((documents, thread::current().id()));
         // A test that has ended lets go of all.
         let _ = lock(&self.gate).recv();
-        if self.fails.load(SeqCst) { Err(StoreError::Full("no room".into())) } else { Ok(()) }
+        if self.fails.load(SeqCst) { Err(no_room()) } else { Ok(()) }
     }
 }
 
 impl Store for Gated {
     /// Refuses each document, and tells by that which one it was.
-    fn insert(&self, documents: &[Document]) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    fn insert(&self, documents: &[Document]) -> InsertOutcome<()> {
         self.pass(documents.len())?;
-        Ok(documents.iter().map(|document| refused(document).map(drop)).collect())
+        Ok(documents.iter().map(|document| Err(refusal(document))).collect())
     }
 
     fn page(&self, _: &PageQuery) -> Result<Batch, StoreError> {
@@ -120,8 +120,23 @@ impl Test {
     }
 }
 
-fn refused(document: &Document) -> Outcome {
-    Err(Refusal::Conflict(format!("{:?}", document.id().as_raw())))
+fn no_room() -> StoreError {
+    StoreError::new(StoreErrorKind::Full, "no room")
+}
+
+fn refusal(document: &Document) -> Refusal {
+    Refusal::Conflict(format!("{:?}", document.id().as_raw()))
+}
+
+/// As `Gated` answers an insert of these documents.
+fn refused(documents: &[Document]) -> Vec<Result<DocumentId, Refusal>> {
+    documents.iter().map(|document| Err(refusal(document))).collect()
+}
+
+#[track_caller]
+fn failure_of(outcome: &Result<DocumentId, Refusal>) -> &StoreError {
+    let Err(Refusal::Failed(error)) = outcome else { panic!("{outcome:?}") };
+    error
 }
 
 fn documents(count: i32) -> Vec<Document> {
@@ -139,7 +154,7 @@ fn completion<A: Send + 'static>() -> (impl FnOnce(A) + Send + 'static, Receiver
 }
 
 impl Db {
-    fn begin_insert(&self, documents: Vec<Document>) -> Waiting<Vec<Outcome>> {
+    fn begin_insert(&self, documents: Vec<Document>) -> Waiting<InsertOutcome> {
         Waiting::begin(|done| self.insert(documents, done))
     }
 
@@ -166,8 +181,7 @@ fn commands_of_one_insert_are_answered_together() {
         assert_eq!(test.next_call().0, length);
         test.let_go.send(()).unwrap();
     }
-    let expected: Vec<Outcome> = documents(2500).iter().map(refused).collect();
-    assert_eq!(answers.recv_timeout(LATER).unwrap(), expected);
+    assert_eq!(answers.recv_timeout(LATER).unwrap(), Ok(refused(&documents(2500))));
     assert!(answers.recv_timeout(LATER).is_err(), "the completion was called, and dropped");
 }
 
@@ -180,16 +194,17 @@ fn giving_up_an_insert_keeps_the_answers_that_are_there() {
     test.let_go.send(()).unwrap();
     assert_eq!(test.next_call().0, 1000);
     pending.give_up();
-    let answers = answers.recv_timeout(LATER).unwrap();
-    assert_eq!(answers[..1000], documents(1000).iter().map(refused).collect::<Vec<_>>());
+    let answers = answers.recv_timeout(LATER).unwrap().unwrap();
+    assert_eq!(answers.len(), 2500);
+    assert_eq!(answers[..1000], refused(&documents(1000)));
     for (answer, text) in
         [(&answers[1000], "did not answer"), (&answers[2499], "nothing was stored")]
     {
-        let Err(Refusal::Failed(error)) = answer else { panic!("{answer:?}") };
+        let error = failure_of(answer);
         assert!(error.to_string().contains(text), "{error}");
     }
-    assert!(matches!(answers[1999], Err(Refusal::Failed(StoreError::Unknown(_)))));
-    assert!(matches!(answers[2000], Err(Refusal::Failed(StoreError::Unavailable(_)))));
+    assert_eq!(failure_of(&answers[1999]).kind(), StoreErrorKind::Unknown);
+    assert_eq!(failure_of(&answers[2000]).kind(), StoreErrorKind::Unavailable);
     test.let_go.send(()).unwrap();
     assert!(
         test.calls.recv_timeout(Duration::from_millis(200)).is_err(),
@@ -216,7 +231,35 @@ fn dropped_insert_drops_its_completion() {
 fn insert_of_nothing_is_answered_at_once() {
     let (done, answers) = completion();
     let _pending = Test::new(ON).db.insert(Vec::new(), done);
-    assert_eq!(answers.try_recv().unwrap(), []);
+    assert_eq!(answers.try_recv().unwrap(), Ok(Vec::new()));
+}
+
+#[test]
+fn insert_whose_commands_all_fail_fails_as_a_whole() {
+    let test = Test::new(ON);
+    test.store.fails.store(true, SeqCst);
+    let insert = test.db.begin_insert(documents(2500));
+    for _ in 0..3 {
+        test.let_go.send(()).unwrap();
+    }
+    assert_eq!(insert.wait(Instant::now() + LATER), Err(no_room()));
+}
+
+#[test]
+fn command_that_fails_alone_fails_its_own_documents() {
+    let test = Test::new(ON);
+    let insert = test.db.begin_insert(documents(2500));
+    // A call finds out whether it fails when it is let go.
+    for fails in [false, true, false] {
+        test.next_call();
+        test.store.fails.store(fails, SeqCst);
+        test.let_go.send(()).unwrap();
+    }
+    let answers = insert.wait(Instant::now() + LATER).unwrap();
+    let all = documents(2500);
+    assert_eq!(answers[..1000], refused(&all[..1000]));
+    assert!(answers[1000..2000].iter().all(|answer| *failure_of(answer) == no_room()));
+    assert_eq!(answers[2000..], refused(&all[2000..]));
 }
 
 #[test]
@@ -226,7 +269,7 @@ fn read_that_is_given_up_says_why_reads_fail() {
     test.let_go.send(()).unwrap();
     let failed = test.db.begin_get(id(1)).wait(Instant::now() + LATER);
     let failed = failed.map(drop);
-    assert_eq!(failed, Err(StoreError::Full("no room".into())));
+    assert_eq!(failed, Err(no_room()));
     assert_eq!(test.db.begin_get(id(2)).wait(Instant::now()).map(drop), failed);
 }
 
@@ -280,10 +323,8 @@ fn closing_is_bounded_for_all_queues_together() {
     let _pending = test.db.insert(documents(1), done);
     let since = Instant::now();
     test.db.close(since + Duration::from_millis(50));
-    assert!(matches!(
-        answers.try_recv().unwrap()[..],
-        [Err(Refusal::Failed(StoreError::Unavailable(_)))]
-    ));
+    let error = answers.try_recv().unwrap().unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     let Test { db, let_go: _kept, .. } = test;
     drop(db);
     assert!(since.elapsed() < CLOSE_TIMEOUT, "{:?}", since.elapsed());
@@ -306,7 +347,7 @@ fn slow_store_answers_two_thousand_of_each_in_time() {
         })
         .collect();
     for (insert, get, page) in asked {
-        assert_eq!(insert.wait(deadline), [Ok(Stored::AsGiven)]);
+        assert_eq!(insert.wait(deadline), Ok(vec![Ok(id(0))]));
         assert!(get.wait(deadline).is_ok_and(|document| document.is_none()));
         assert_eq!((*page.wait(deadline).unwrap()).as_ref(), b"[]\n");
     }
@@ -323,9 +364,8 @@ fn giving_up_many_requests_is_quick() {
     let pending: Vec<Pending> = (0..COUNT)
         .flat_map(|_| {
             let (write, read) = (answered.clone(), answered.clone());
-            let insert = test
-                .db
-                .insert(documents(1), move |answers| write.send(answers[0].is_err()).unwrap());
+            let insert =
+                test.db.insert(documents(1), move |outcome| write.send(outcome.is_err()).unwrap());
             [
                 insert,
                 test.db

@@ -4,24 +4,19 @@
 //! An import takes lines until its body ends or a line cannot be stored. Then it stores what came
 //! before, waits for it, and answers how many documents were stored.
 
-use std::sync::Arc;
-use std::time::Instant;
+mod batch;
+mod lines;
 
-use super::data::problem_of_refusal;
-use super::deadline;
-use super::reply::Reply;
-use crate::db::{Db, Outcome, Refusal};
-use crate::document::{Document, DocumentId};
+use std::sync::Arc;
+
+use crate::db::{Db, InsertOutcome, Refusal};
 use crate::http::body::BodyError;
 use crate::json;
 use crate::response::{JSON, Problem, Response};
 use crate::server::service::{self, ImportState, Waker};
+use batch::{Batch, Storing};
+use lines::{LineBuffer, Taken};
 
-/// A batch is stored once it has this many documents, or bytes of BSON.
-const BATCH_DOCUMENTS: usize = 1000;
-const BATCH_BYTES: usize = 1024 * 1024;
-/// A line longer than this, in bytes, is long work, and its memory is not kept for the next one.
-const LONG_LINE: usize = 64 * 1024;
 /// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can
 /// be longer than what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical format),
 /// but never so much.
@@ -50,12 +45,7 @@ pub(super) struct Import {
     db: Arc<Db>,
     waker: Waker,
     existing: Existing,
-    /// In bytes.
-    max_line: usize,
-    /// The beginning of a line, or where `is_line_whole` all of it.
-    line: Vec<u8>,
-    /// A long line has come, and is to be read in a turn for long work.
-    is_line_whole: bool,
+    line: LineBuffer,
     /// The number of that line.
     number: u64,
     /// Documents to be stored next.
@@ -90,41 +80,13 @@ enum Stop {
     Body(BodyError),
 }
 
-/// A batch on its way into the store.
-struct Storing {
-    lines: Lines,
-    /// Of BSON.
-    bytes: usize,
-    reply: Reply<Vec<Outcome>>,
-    until: Instant,
-}
-
-/// Documents, and the line of each.
-#[derive(Default)]
-struct Batch {
-    lines: Lines,
-    documents: Vec<Document>,
-    /// Of BSON.
-    bytes: usize,
-}
-
-type Lines = Vec<Line>;
-
-struct Line {
-    number: u64,
-    id: DocumentId,
-    id_is_generated: bool,
-}
-
 impl Import {
     pub(super) fn new(db: Arc<Db>, waker: Waker, max_body: usize, existing: Existing) -> Self {
         Self {
             db,
             waker,
             existing,
-            max_line: max_body * LINE_FACTOR,
-            line: Vec::new(),
-            is_line_whole: false,
+            line: LineBuffer::new(max_body * LINE_FACTOR),
             number: 1,
             batch: Batch::default(),
             in_flight: None,
@@ -146,10 +108,7 @@ impl Import {
         }
         match json::parse_document(line.trim_ascii_end()) {
             Ok(document) => {
-                self.batch.bytes += document.raw().as_bytes().len();
-                let id_is_generated = document.id_is_generated();
-                self.batch.lines.push(Line { number, id: document.id(), id_is_generated });
-                self.batch.documents.push(document);
+                self.batch.push(number, document);
                 if self.batch.is_full() && self.in_flight.is_none() {
                     self.store_batch();
                 }
@@ -165,11 +124,10 @@ impl Import {
         }
     }
 
-    fn stop_at_long_line(&mut self, number: u64) {
-        let detail =
-            format!("it is longer than {} bytes ({LINE_FACTOR} times MAX_BODY).", self.max_line);
-        self.line = Vec::new();
-        self.stop(413, number, detail);
+    fn stop_at_long_line(&mut self) {
+        let max = self.line.max();
+        let detail = format!("it is longer than {max} bytes ({LINE_FACTOR} times MAX_BODY).");
+        self.stop(413, self.number, detail);
     }
 
     fn stop(&mut self, status: u16, number: u64, detail: String) {
@@ -178,29 +136,34 @@ impl Import {
 
     fn store_batch(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        let reply = Reply::ask(&self.waker, |done| self.db.insert(batch.documents, done));
-        self.in_flight =
-            Some(Storing { lines: batch.lines, bytes: batch.bytes, reply, until: deadline() });
+        self.in_flight = Some(batch.store(&self.db, &self.waker));
     }
 
-    /// Takes note of what became of a batch.
-    fn note(&mut self, lines: &Lines, answers: &[Outcome]) {
+    /// Takes note of what became of a batch, of which these are the lines.
+    fn note(&mut self, lines: &[u64], outcome: InsertOutcome) {
         let mut refused = Vec::new();
-        for (line, answer) in lines.iter().zip(answers) {
-            match answer {
-                Ok(_) => self.stored += 1,
-                Err(Refusal::Exists)
-                    if self.existing == Existing::Skip && !line.id_is_generated =>
-                {
-                    self.passed_over += 1;
+        match outcome {
+            Ok(documents) => {
+                for (&line, document) in lines.iter().zip(documents) {
+                    match document {
+                        Ok(_) => self.stored += 1,
+                        Err(Refusal::Exists(_)) if self.existing == Existing::Skip => {
+                            self.passed_over += 1;
+                        }
+                        Err(refusal) => refused.push((line, refusal)),
+                    }
                 }
-                Err(refusal) => refused.push((line, refusal)),
+            }
+            Err(error) => {
+                let failed = lines.iter().map(|&line| (line, Refusal::Failed(error.clone())));
+                refused.extend(failed);
             }
         }
-        if let Some((line, refusal)) = refused.first()
+        let count = refused.len();
+        if let Some((line, refusal)) = refused.into_iter().next()
             && !matches!(self.end, End::Failed(_))
         {
-            self.end = End::Failed(refused_at(line, refusal, refused.len()));
+            self.end = End::Failed(refused_at(line, refusal, count));
         }
     }
 
@@ -242,39 +205,23 @@ impl service::Import for Import {
     fn take(&mut self, data: &[u8]) -> usize {
         let mut taken = 0;
         while self.is_open() && taken < data.len() {
-            let rest = &data[taken..];
-            let end = rest.iter().position(|&byte| byte == b'\n');
-            let piece = &rest[..end.unwrap_or(rest.len())];
-            taken += piece.len() + usize::from(end.is_some());
-            if self.line.len() + piece.len() > self.max_line {
-                self.stop_at_long_line(self.number);
-            } else if end.is_some() && self.line.is_empty() {
-                self.take_line(piece);
-            } else {
-                if self.line.capacity() - self.line.len() < piece.len() {
-                    // Doubled as it comes, but not beyond what a line may have.
-                    let most = self.max_line - self.line.len();
-                    self.line.reserve_exact(self.line.len().max(piece.len()).min(most));
-                }
-                self.line.extend_from_slice(piece);
-                self.is_line_whole = end.is_some();
-            }
-            if self.is_line_whole && self.line.len() > LONG_LINE {
-                break;
-            } else if self.is_line_whole {
-                self.work();
+            let (length, line) = self.line.take(&data[taken..]);
+            taken += length;
+            match line {
+                Taken::Part => {}
+                Taken::Line(line) => self.take_line(line),
+                Taken::Buffered if self.line.is_long() => break,
+                Taken::Buffered => self.work(),
+                Taken::TooLong => self.stop_at_long_line(),
             }
         }
         if self.is_open() { taken } else { data.len() }
     }
 
     fn work(&mut self) {
-        let mut line = std::mem::take(&mut self.line);
-        self.is_line_whole = false;
+        let line = self.line.remove();
         self.take_line(&line);
-        line.clear();
-        line.shrink_to(LONG_LINE);
-        self.line = line;
+        self.line.reuse(line);
     }
 
     fn end(&mut self, outcome: Result<(), BodyError>) {
@@ -285,7 +232,7 @@ impl service::Import for Import {
             // The last line may end with the body.
             self.work();
         }
-        self.line = Vec::new();
+        self.line.clear();
         if self.is_open() {
             // What had come whole is stored, as before a bad line.
             self.end = End::Storing(outcome.map_err(Stop::Body));
@@ -295,13 +242,13 @@ impl service::Import for Import {
     fn poll(&mut self) -> ImportState {
         if let Some(mut batch) = self.in_flight.take() {
             match batch.reply.take() {
-                Some(answers) => self.note(&batch.lines, &answers),
+                Some(outcome) => self.note(&batch.lines, outcome),
                 None => self.in_flight = Some(batch),
             }
         }
         let must_store = match self.end {
             End::Open => self.batch.is_full(),
-            End::Storing(_) => !self.batch.documents.is_empty(),
+            End::Storing(_) => !self.batch.is_empty(),
             End::Failed(_) => false,
         };
         if must_store && self.in_flight.is_none() {
@@ -312,7 +259,7 @@ impl service::Import for Import {
             Some(batch) if must_store || !self.is_open() => {
                 ImportState::Store { until: batch.until }
             }
-            _ if self.is_line_whole && self.is_open() => ImportState::Work,
+            _ if self.line.is_whole() && self.is_open() => ImportState::Work,
             None if !self.is_open() => ImportState::Done(self.answer()),
             _ => ImportState::Data,
         }
@@ -326,22 +273,15 @@ impl service::Import for Import {
 
     fn held(&self) -> usize {
         let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.bytes);
-        self.line.capacity() + self.batch.bytes + in_flight
+        self.line.held() + self.batch.bytes() + in_flight
     }
 }
 
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.documents.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES
-    }
-}
-
-fn refused_at(line: &Line, refusal: &Refusal, count: usize) -> Problem {
-    let problem = problem_of_refusal(refusal, &line.id);
-    let line = line.number;
+fn refused_at(line: u64, refusal: Refusal, count: usize) -> Problem {
+    let problem = Problem::from(refusal);
     let detail = format!(
-        "Line {line}: {} The import ends with the lines that were read together with this one; {count} of those could \
-         not be stored.",
+        "Line {line}: {} The import ends with the lines that were read together with this one; \
+         {count} of those could not be stored.",
         problem.detail(),
     );
     problem.with_detail(detail).with_member("line", &line.to_string())

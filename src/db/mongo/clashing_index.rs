@@ -1,6 +1,7 @@
 //! Which unique index a duplicate key error is about: that of the `_id`, or another.
 
 use crate::db::Refusal;
+use crate::document::Document;
 
 /// The index that a duplicate key error is about.
 pub(super) enum ClashingIndex {
@@ -29,9 +30,9 @@ impl ClashingIndex {
         }
     }
 
-    pub(super) fn refusal(self) -> Refusal {
+    pub(super) fn refusal(self, document: &Document) -> Refusal {
         match self {
-            Self::Id => Refusal::Exists,
+            Self::Id => Refusal::Exists(document.id()),
             Self::Named(name) => Refusal::Conflict(format!(
                 "The unique index {name} of the collection forbids it: another document has the same key."
             )),

@@ -24,7 +24,7 @@ use mongodb::error::{
 };
 use mongodb::options::ConnectionString;
 
-use crate::db::{Reason, Refusal, StoreError};
+use crate::db::{Refusal, StoreError, StoreErrorKind as Kind};
 
 /// Server errors by their code.
 /// <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>
@@ -93,34 +93,34 @@ impl Failure {
         }
     }
 
-    pub(super) fn of_read(&self, error: &Error) -> StoreError {
-        match self.explain(error) {
-            StoreError::Unknown(reason) => StoreError::Unavailable(reason),
-            other => other,
+    pub(super) fn classify_read(&self, error: &Error) -> StoreError {
+        let error = self.explain(error);
+        match error.kind() {
+            Kind::Unknown => error.with_kind(Kind::Unavailable),
+            _ => error,
         }
     }
 
     /// `attempts`: how many times the command may have been sent.
-    pub(super) fn of_write(&self, error: &Error, attempts: u32) -> StoreError {
+    pub(super) fn classify_write(&self, error: &Error, attempts: u32) -> StoreError {
         let explained = self.explain(error);
-        match (attempts, &*error.kind, explained) {
-            (0, _, StoreError::Unknown(reason)) => StoreError::Unavailable(reason),
-            (0, _, explained) => explained,
-            (1, ErrorKind::Command(_), explained) => explained,
+        match (attempts, &*error.kind, explained.kind()) {
+            (0, _, Kind::Unknown) => explained.with_kind(Kind::Unavailable),
+            (0, _, _) | (1, ErrorKind::Command(_), _) => explained,
             // It is about the last command, and says nothing of those before.
-            (_, _, explained) => StoreError::Unknown(explained.into_reason()),
+            _ => explained.with_kind(Kind::Unknown),
         }
     }
 
     /// The documents are on the primary, but not where the write concern wants them.
-    pub(super) fn of_write_concern(&self, error: &WriteConcernError) -> StoreError {
+    pub(super) fn classify_write_concern(&self, error: &WriteConcernError) -> StoreError {
         let text =
             "MongoDB stored it on one server, but did not confirm that it is safe on the others.";
-        StoreError::Unknown(Reason::with_cause(text, self.hide(&error.message)))
+        StoreError::new(Kind::Unknown, text).with_cause(self.hide(&error.message))
     }
 
     /// Of a document that the server has refused, other than as a duplicate.
-    pub(super) fn of_document(&self, error: &IndexedWriteError, attempts: u32) -> Refusal {
+    pub(super) fn classify_document(&self, error: &IndexedWriteError, attempts: u32) -> Refusal {
         let words = self.hide(error.message.trim_end_matches('.'));
         match error.code {
             code::DOCUMENT_VALIDATION_FAILURE => {
@@ -129,29 +129,28 @@ impl Failure {
             code if code::BAD_DOCUMENT.contains(&code) => {
                 Refusal::Unsupported(format!("MongoDB refused it: {words}."))
             }
-            code => Refusal::Failed(match of_code(code, error.code_name.as_deref(), words) {
+            code => {
+                let refused = classify_code(code, error.code_name.as_deref(), words);
                 // An earlier command may have been luckier.
-                refused if attempts > 1 => StoreError::Unknown(refused.into_reason()),
-                refused => refused,
-            }),
+                let is_certain = attempts <= 1;
+                Refusal::Failed(if is_certain { refused } else { refused.with_kind(Kind::Unknown) })
+            }
         }
     }
 
     /// Of a duplicate that may be the document itself, where that cannot be read.
     pub(super) fn unknown_duplicate(&self, error: &Error) -> StoreError {
-        StoreError::Unknown(self.explain(error).into_reason())
+        self.explain(error).with_kind(Kind::Unknown)
     }
 
     /// As `unknown_duplicate`, where it is not there for all to see.
     pub(super) fn unconfirmed_duplicate(&self) -> StoreError {
-        StoreError::Unknown("The connection to MongoDB broke, and it was sent again.".into())
+        StoreError::new(Kind::Unknown, "The connection to MongoDB broke, and it was sent again.")
     }
 
     pub(super) fn senseless(&self, words: &str) -> StoreError {
-        StoreError::Unknown(Reason::with_cause(
-            "MongoDB's answer makes no sense.",
-            self.hide(words),
-        ))
+        StoreError::new(Kind::Unknown, "MongoDB's answer makes no sense.")
+            .with_cause(self.hide(words))
     }
 
     /// As of a command that was sent.
@@ -167,18 +166,18 @@ impl Failure {
             }
             ErrorKind::Authentication { .. } => refused_login(words),
             ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
-                StoreError::Unavailable(Reason::with_cause("MongoDB cannot be reached.", words))
+                StoreError::new(Kind::Unavailable, "MongoDB cannot be reached.").with_cause(words)
             }
             ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::Io(_) => {
-                StoreError::Unknown(Reason::with_cause("The connection to MongoDB broke.", words))
+                StoreError::new(Kind::Unknown, "The connection to MongoDB broke.").with_cause(words)
             }
             // Garbage for a length comes as an invalid argument; nothing of ours can be one.
             ErrorKind::InvalidResponse { .. }
             | ErrorKind::InvalidArgument { .. }
             | ErrorKind::Bson(_)
             | ErrorKind::Internal { .. } => self.senseless(&words),
-            ErrorKind::Command(command) => of_command(command, error, words),
-            _ => StoreError::Failed(Reason::with_cause("MongoDB cannot be used.", words)),
+            ErrorKind::Command(command) => classify_command(command, error, words),
+            _ => StoreError::new(Kind::Failed, "MongoDB cannot be used.").with_cause(words),
         }
     }
 
@@ -205,53 +204,48 @@ impl Failure {
 }
 
 fn refused_login(words: String) -> StoreError {
-    StoreError::Unavailable(Reason::with_cause(
-        "MongoDB refused this server's user or password.",
-        words,
-    ))
+    StoreError::new(Kind::Unavailable, "MongoDB refused this server's user or password.")
+        .with_cause(words)
 }
 
 /// Of a whole command that the server has refused.
-fn of_command(command: &CommandError, error: &Error, words: String) -> StoreError {
+fn classify_command(command: &CommandError, error: &Error, words: String) -> StoreError {
     let is_overloaded = error.contains_label(SYSTEM_OVERLOADED_ERROR);
     let may_work_later = is_overloaded
         || error.contains_label(RETRYABLE_WRITE_ERROR)
         || error.contains_label(RETRYABLE_ERROR);
     let name = Some(command.code_name.as_str()).filter(|name| !name.is_empty());
-    match of_code(command.code, name, words) {
+    let explained = classify_code(command.code, name, words);
+    match explained.kind() {
         // A server that is overloaded turns commands away before it begins with them.
-        StoreError::Unknown(reason)
-            if is_overloaded || error.contains_label(NO_WRITES_PERFORMED) =>
-        {
-            StoreError::Unavailable(reason)
+        Kind::Unknown if is_overloaded || error.contains_label(NO_WRITES_PERFORMED) => {
+            explained.with_kind(Kind::Unavailable)
         }
-        StoreError::Failed(reason) if is_overloaded => StoreError::Unavailable(reason),
-        StoreError::Failed(reason) if may_work_later => StoreError::Unknown(reason),
-        explained => explained,
+        Kind::Failed if is_overloaded => explained.with_kind(Kind::Unavailable),
+        Kind::Failed if may_work_later => explained.with_kind(Kind::Unknown),
+        _ => explained,
     }
 }
 
 /// By the code, which is all that a client is told of the server's words: these may name servers.
-fn of_code(code: i32, name: Option<&str>, words: String) -> StoreError {
-    let error = match name {
-        Some(name) => format!("error {code}, {name}"),
-        None => format!("error {code}"),
-    };
-    let reason = |text: &str| Reason::with_cause(format!("{text} ({error})."), &words);
-    match code {
-        code::AUTHENTICATION_FAILED => refused_login(words),
-        code::UNAUTHORIZED => StoreError::Failed(reason(
-            "MongoDB does not allow it to this server's user, who needs the role readWrite",
-        )),
-        code::OUT_OF_DISK_SPACE => StoreError::Full(reason("MongoDB has no room")),
-        code if code::NOT_PRIMARY.contains(&code) => {
-            StoreError::Unavailable(reason("MongoDB has no primary just now"))
-        }
-        code if code::TRANSIENT.contains(&code) => {
-            StoreError::Unknown(reason("MongoDB broke it off"))
-        }
-        _ => StoreError::Failed(reason("MongoDB refused it")),
+fn classify_code(code: i32, name: Option<&str>, words: String) -> StoreError {
+    if code == code::AUTHENTICATION_FAILED {
+        return refused_login(words);
     }
+    let (kind, text) = match code {
+        code::UNAUTHORIZED => (
+            Kind::Failed,
+            "MongoDB does not allow it to this server's user, who needs the role readWrite",
+        ),
+        code::OUT_OF_DISK_SPACE => (Kind::Full, "MongoDB has no room"),
+        code if code::NOT_PRIMARY.contains(&code) => {
+            (Kind::Unavailable, "MongoDB has no primary just now")
+        }
+        code if code::TRANSIENT.contains(&code) => (Kind::Unknown, "MongoDB broke it off"),
+        _ => (Kind::Failed, "MongoDB refused it"),
+    };
+    let name = name.map(|name| format!(", {name}")).unwrap_or_default();
+    StoreError::new(kind, format!("{text} (error {code}{name}).")).with_cause(words)
 }
 
 /// The type that the server does not know, if that is what its error says.

@@ -18,7 +18,7 @@ use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use super::MongoStore;
 use super::clashing_index::ClashingIndex;
 use super::failure::code;
-use crate::db::{Refusal, StoreError};
+use crate::db::{InsertOutcome, Refusal};
 use crate::document::{Document, DocumentId};
 
 type Raw<'a> = Cow<'a, RawDocumentBuf>;
@@ -31,21 +31,20 @@ struct Duplicate {
 }
 
 impl MongoStore {
-    pub(super) fn insert_documents(
-        &self,
-        documents: &[Document],
-    ) -> Result<Vec<Result<(), Refusal>>, StoreError> {
+    pub(super) fn insert_documents(&self, documents: &[Document]) -> InsertOutcome<()> {
         let raw: Vec<Raw> = documents.iter().map(with_timestamps).collect();
         let (outcome, attempts) = self.send(documents, &raw);
         let Err(error) = outcome else {
             return Ok(vec![Ok(()); documents.len()]);
         };
         let ErrorKind::InsertMany(failures) = &*error.kind else {
-            return Err(self.failure.of_write(&error, attempts));
+            return Err(self.failure.classify_write(&error, attempts));
         };
         let write_errors = failures.write_errors.as_deref().unwrap_or_default();
-        let unconfirmed =
-            failures.write_concern_error.as_ref().map(|error| self.failure.of_write_concern(error));
+        let unconfirmed = failures
+            .write_concern_error
+            .as_ref()
+            .map(|error| self.failure.classify_write_concern(error));
         if let Some(error) = unconfirmed.clone().filter(|_| write_errors.is_empty()) {
             return Err(error);
         }
@@ -55,7 +54,7 @@ impl MongoStore {
             let Some(answer) = answers.get_mut(error.index) else {
                 return Err(self.failure.senseless(&error.message));
             };
-            *answer = Err(self.failure.of_document(error, attempts));
+            *answer = Err(self.failure.classify_document(error, attempts));
         }
         self.judge_duplicates(documents, &raw, write_errors, attempts, &mut answers);
         Ok(answers)
@@ -139,16 +138,17 @@ impl MongoStore {
             }
         };
         for Duplicate { position, index } in duplicates {
-            let found = documents[position].generated_id().and_then(|id| stored.get(&id));
+            let document = &documents[position];
+            let found = document.generated_id().and_then(|id| stored.get(&id));
             answers[position] = match (found, index) {
                 (Some(found), _) if found.as_bytes() == raw[position].as_bytes() => Ok(()),
-                (Some(_), _) => Err(Refusal::Exists),
-                (None, ClashingIndex::Id) if attempts <= 1 => Err(Refusal::Exists),
+                (Some(_), _) => Err(Refusal::Exists(document.id())),
+                (None, ClashingIndex::Id) if attempts <= 1 => Err(Refusal::Exists(document.id())),
                 // It may be there and not be confirmed by the majority yet.
                 (None, ClashingIndex::Id) => {
                     Err(Refusal::Failed(self.failure.unconfirmed_duplicate()))
                 }
-                (None, index) => Err(index.refusal()),
+                (None, index) => Err(index.refusal(document)),
             };
         }
     }
@@ -165,7 +165,7 @@ impl MongoStore {
             .into_iter()
             .partition(|duplicate| matches!(duplicate.index, ClashingIndex::Unknown));
         for Duplicate { position, index } in named {
-            answers[position] = Err(index.refusal());
+            answers[position] = Err(index.refusal(&documents[position]));
         }
         if unnamed.is_empty() {
             return;
@@ -173,10 +173,12 @@ impl MongoStore {
         let ids: Vec<DocumentId> =
             unnamed.iter().map(|duplicate| documents[duplicate.position].id()).collect();
         let found = self.client.read(&self.failure, || self.find_all(&ids));
-        for (number, Duplicate { position, index }) in unnamed.into_iter().enumerate() {
+        for (number, (id, Duplicate { position, index })) in
+            ids.into_iter().zip(unnamed).enumerate()
+        {
             answers[position] = Err(match &found {
-                Ok(found) if found.get(number).is_some_and(Option::is_some) => Refusal::Exists,
-                _ => index.refusal(),
+                Ok(found) if found.get(number).is_some_and(Option::is_some) => Refusal::Exists(id),
+                _ => index.refusal(&documents[position]),
             });
         }
     }
