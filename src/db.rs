@@ -2,7 +2,6 @@
 //! has calls that arrive together share one (`queue.rs`). Knows documents, but no HTTP and no
 //! socket.
 
-mod blocking;
 mod calls;
 mod health;
 mod in_url;
@@ -13,6 +12,7 @@ mod mongo;
 mod outcome;
 mod page;
 mod pending;
+mod ping;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -31,7 +31,7 @@ use crate::log;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::queue::{self, Supervisor};
-use calls::{Context, Grouping, Inserts, Lookups, Pages, Pings};
+use calls::{Context, Grouping, Inserts, Lookups, Pages};
 use health::Health;
 use local::LocalStore;
 use mongo::{MongoStore, UriSource};
@@ -39,6 +39,7 @@ pub(crate) use outcome::{InsertOutcome, Refusal, StoreError, StoreErrorKind};
 pub(crate) use page::{Layout, Page, Text};
 pub(crate) use pending::Pending;
 use pending::{CommandOutcome, Parts, read, written};
+use ping::Pings;
 pub(crate) use watch::Watch;
 
 /// A page ends at this many bytes of BSON.
@@ -155,6 +156,7 @@ impl Db {
     ) -> io::Result<Self> {
         metrics.set_database_up(was_reached);
         let supervisor = Supervisor::new();
+        let pings = Pings::new(store.clone(), metrics.clone(), &supervisor);
         let context = Context {
             store,
             metrics: metrics.clone(),
@@ -162,14 +164,8 @@ impl Db {
             supervisor: &supervisor,
             grouping,
         };
-        let (inserts, pages) = (context.inserts(), context.pages());
-        let (lookups, pings) = (context.lookups(), context.pings());
-        supervisor.start(vec![
-            inserts.supervised(),
-            pages.supervised(),
-            lookups.supervised(),
-            pings.supervised(),
-        ])?;
+        let (inserts, pages, lookups) = (context.inserts(), context.pages(), context.lookups());
+        supervisor.start(vec![inserts.supervised(), pages.supervised(), lookups.supervised()])?;
         Ok(Self {
             inserts,
             pages,
@@ -260,15 +256,6 @@ impl Db {
         Pending::of([self.lookups.begin((id, format), move |outcome| done(read(&health, outcome)))])
     }
 
-    /// Calls `done` with whether the database answers.
-    pub(crate) fn ping(
-        &self,
-        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
-    ) -> Pending {
-        let health = self.reach.clone();
-        Pending::of([self.pings.begin((), move |outcome| done(read(&health, outcome)))])
-    }
-
     /// Takes no more requests, and waits until the calls that are pending or running are over, but
     /// not beyond `deadline`. Then what has not begun never will, and threads that are stuck are
     /// left behind.
@@ -281,7 +268,6 @@ impl Db {
         self.inserts.abandon();
         self.pages.abandon();
         self.lookups.abandon();
-        self.pings.abandon();
     }
 }
 

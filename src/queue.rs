@@ -38,8 +38,8 @@ pub(crate) use batches::{Batches, Weigh};
 use completion::{Complete, Completion};
 pub(crate) use completion::{Pending, Unanswered};
 pub(crate) use questions::Questions;
-pub(crate) use supervisor::Supervisor;
 use supervisor::{Alarm, Supervised};
+pub(crate) use supervisor::{Alive, Supervisor};
 use worker::Open;
 
 /// Requests that may be pending in one queue; one more is turned away at once. Each is waited for

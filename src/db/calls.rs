@@ -1,4 +1,4 @@
-//! The four calls to a store, and what of each may go out together.
+//! The calls to a store that requests make, and what of each may go out together.
 
 use std::sync::Arc;
 
@@ -39,7 +39,6 @@ pub(super) type Inserts = Queue<Batches<Vec<Document>, InsertOutcome>>;
 pub(super) type Pages =
     Queue<Questions<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>>;
 pub(super) type Lookups = Queue<Questions<(DocumentId, Format), Lookup>>;
-pub(super) type Pings = Queue<Questions<(), Result<(), StoreError>>>;
 
 /// One document as Extended JSON, if there is one.
 pub(super) type Lookup = Result<Option<Arc<Text>>, StoreError>;
@@ -119,15 +118,6 @@ impl Context<'_> {
         let coalesce = self.grouping.shares_calls;
         let questions = Questions::new(if coalesce { MAX_LOOKUPS } else { 1 }, coalesce);
         Queue::new("lookup", self.grouping.threads, self.supervisor, questions, run)
-    }
-
-    pub(super) fn pings(&self) -> Pings {
-        let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        // Pings are one question: those that come while one is in flight share the next. One that
-        // is stuck does not hold up the others, as with reads; the driver breaks it off if the
-        // whole server is silent.
-        let run = move |_: Vec<()>, _| vec![metrics.counted(Call::Ping, store.ping())];
-        Queue::new("ping", ON.threads, self.supervisor, Questions::new(1, true), run)
     }
 }
 

@@ -1,16 +1,16 @@
 //! `Db` over a store that a test holds back.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, ThreadId};
 
 use bson::rawdoc;
 
-use super::blocking::Waiting;
 use super::*;
-use crate::queue::Threads;
-use crate::sync::lock;
+use crate::queue::{MAX_THREADS, Threads};
+use crate::sync::{Monitor, lock};
 
 const LATER: Duration = Duration::from_secs(20);
 /// As when grouping is on, but without further threads when the machine, and so the test, is slow.
@@ -151,6 +151,41 @@ fn id(number: i32) -> DocumentId {
 fn completion<A: Send + 'static>() -> (impl FnOnce(A) + Send + 'static, Receiver<A>) {
     let (answered, answers) = mpsc::channel();
     (move |answer| answered.send(answer).unwrap(), answers)
+}
+
+/// An answer to wait for.
+struct Waiting<A> {
+    answer: Arc<Monitor<Option<A>>>,
+    pending: Pending,
+}
+
+impl<A: Send + 'static> Waiting<A> {
+    fn begin(begin: impl FnOnce(Box<dyn FnOnce(A) + Send>) -> Pending) -> Self {
+        let answer = Arc::new(Monitor::new(None));
+        let place = answer.clone();
+        let pending = begin(Box::new(move |answer| {
+            *place.lock() = Some(answer);
+            place.notify_one();
+        }));
+        Self { answer, pending }
+    }
+
+    fn wait(self, deadline: Instant) -> A {
+        let mut answer =
+            self.answer.wait_while_until(self.answer.lock(), deadline, |answer| answer.is_none());
+        if answer.is_none() {
+            drop(answer);
+            self.pending.give_up();
+            answer = self.answer.lock();
+        }
+        loop {
+            match answer.take() {
+                Some(answer) => return answer,
+                // Another thread is about to put it there.
+                None => answer = self.answer.wait_while(answer, |answer| answer.is_none()),
+            }
+        }
+    }
 }
 
 impl Db {
@@ -316,7 +351,7 @@ fn closing_is_bounded_for_all_queues_together() {
     let _insert = test.db.begin_insert(documents(1));
     let _page = test.db.begin_page(PageQuery::new(None, Order::Ascending, 1), Layout::Array);
     let _get = test.db.begin_get(id(1));
-    let _ping = test.db.begin_ping();
+    let _ping = test.db.pings.begin();
     for _ in 0..4 {
         test.next_call();
     }
@@ -378,4 +413,27 @@ fn giving_up_many_requests_is_quick() {
     pending.into_iter().rev().for_each(Pending::give_up);
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert_eq!(answers.try_iter().filter(|is_err| *is_err).count(), 2 * COUNT);
+}
+
+#[test]
+fn stuck_ping_holds_up_no_other() {
+    let test = Test::new(ON);
+    let pings: Vec<_> = (0..MAX_THREADS).map(|_| test.db.pings.begin()).collect();
+    let threads: HashSet<ThreadId> = pings.iter().map(|_| test.next_call().1).collect();
+    assert_eq!(threads.len(), MAX_THREADS, "all at the same time");
+    // But they are not more and more.
+    assert_eq!(test.db.pings.begin().recv_timeout(LATER), Err(RecvTimeoutError::Disconnected));
+    for _ in &pings {
+        test.let_go.send(()).unwrap();
+    }
+    for ping in pings {
+        assert_eq!(ping.recv_timeout(LATER), Ok(Ok(())));
+    }
+    // Once their threads have ended there is room again.
+    let until = Instant::now() + LATER;
+    test.let_go.send(()).unwrap();
+    while test.db.pings.begin().recv_timeout(LATER) != Ok(Ok(())) {
+        assert!(Instant::now() < until, "no ping is made any more");
+        thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::pending::read;
 use super::{Db, StoreError};
+use crate::queue::Unanswered;
 
 /// Between an answer and the next question.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -45,7 +47,8 @@ impl Watch {
 
 impl Db {
     fn look(&self) {
-        let outcome = self.begin_ping().wait(Instant::now() + TIMEOUT);
+        let answer = self.pings.begin().recv_timeout(TIMEOUT);
+        let outcome = read(&self.reach, answer.map_err(|_| Unanswered::Unknown));
         self.metrics.set_database_up(outcome.is_ok());
         if outcome.is_ok() {
             self.was_reached.store(true, Relaxed);

@@ -24,8 +24,8 @@ pub(crate) trait Supervised: Send + Sync {
     fn supervise(self: Arc<Self>, now: Instant) -> bool;
 }
 
-/// Held by everything that must have ended when the queues are closed. Nothing is ever sent.
-pub(super) type Alive = Sender<Infallible>;
+/// Held by every thread that must have ended when the database is closed. Nothing is ever sent.
+pub(crate) type Alive = Sender<Infallible>;
 
 pub(crate) struct Supervisor {
     alarm: Arc<Alarm>,
@@ -51,7 +51,7 @@ impl Supervisor {
         self.alarm.clone()
     }
 
-    pub(super) fn alive(&self) -> Alive {
+    pub(crate) fn alive(&self) -> Alive {
         match &*lock(&self.life) {
             Some((alive, _)) => alive.clone(),
             // A queue of a closed supervisor: nobody waits for its end.
@@ -70,8 +70,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits until all threads of closed queues, and this one's, have ended, but not beyond
-    /// `deadline`. A stuck one is left behind.
+    /// Waits until all threads of closed queues, this one's, and others that hold an `Alive` have
+    /// ended, but not beyond `deadline`. A stuck one is left behind.
     pub(crate) fn close(&self, deadline: Instant) {
         *self.alarm.is_closed.lock() = true;
         self.alarm.is_closed.notify_all();
