@@ -21,26 +21,26 @@
 //!
 //! All of this is under one lock per queue. No call is made and no completion is called under it.
 
-mod batches;
 mod completion;
-mod questions;
+mod reads;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sync::Monitor;
-pub(crate) use batches::{Batches, Weigh};
 use completion::{Complete, Completion};
 pub(crate) use completion::{Pending, Unanswered};
-pub(crate) use questions::Questions;
+pub(crate) use reads::CoalescedReads;
 use supervisor::{Alarm, Supervised};
 pub(crate) use supervisor::{Alive, Supervisor};
 use worker::Open;
+pub(crate) use writes::{BatchedWrites, Weigh};
 
 /// Requests that may be pending in one queue; one more is turned away at once. Each is waited for
 /// by a connection, of which there are 100,000 at most (`MAX_CONNECTIONS`), or is one of several
@@ -72,14 +72,17 @@ pub(crate) trait Backlog: Send + 'static {
     type Request: Send + 'static;
     type Answer: Clone + Send + 'static;
 
-    fn add(&mut self, request: Self::Request, completion: Arc<dyn Complete<Self::Answer>>)
-    -> Place;
+    fn add(
+        &mut self,
+        request: Self::Request,
+        completion: Arc<dyn Complete<Self::Answer>>,
+    ) -> Ticket;
 
-    /// Takes out the request at `place`, if it is still there.
-    fn cancel(&mut self, place: Place) -> Option<Removed<Self::Request, Self::Answer>>;
+    /// Takes out the request with this ticket, if it is still there.
+    fn cancel(&mut self, ticket: Ticket) -> Option<Removed<Self::Request, Self::Answer>>;
 
     /// Takes out the oldest requests, as many as go together.
-    fn take(&mut self) -> Option<Call<Self::Request, Self::Answer>>;
+    fn take(&mut self) -> Option<SharedCall<Self::Request, Self::Answer>>;
 
     /// Since when the oldest request has been pending.
     fn oldest(&self) -> Option<Instant>;
@@ -88,11 +91,11 @@ pub(crate) trait Backlog: Send + 'static {
     fn waiting(&self) -> usize;
 }
 
-/// Where a request is in its backlog; never used twice.
+/// By what a request is cancelled; never used twice.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Ticket {
     entry: u64,
-    /// Among several requests that share an entry.
+    /// Of several requests that share an entry.
     waiter: u64,
 }
 
@@ -103,7 +106,7 @@ pub(crate) struct Removed<Q, A> {
 }
 
 /// Requests that go out together.
-pub(crate) struct Call<Q, A> {
+pub(crate) struct SharedCall<Q, A> {
     requests: Vec<Q>,
     /// Each with the index of the request whose answer it gets, in that order.
     completions: Vec<(usize, Arc<dyn Complete<A>>)>,
@@ -143,7 +146,7 @@ struct State<B: Backlog> {
 /// A queue, for requests that may still be pending in it.
 trait Cancel: Send + Sync {
     /// False if the request has begun.
-    fn cancel(&self, place: Place) -> bool;
+    fn cancel(&self, ticket: Ticket) -> bool;
 }
 
 impl<B: Backlog> Queue<B> {
@@ -182,17 +185,18 @@ impl<B: Backlog> Queue<B> {
             completion.complete(Err(Unanswered::NotStarted));
             return Pending::completed();
         }
-        let place = state.backlog.add(request, completion.clone());
+        let ticket = state.backlog.add(request, completion.clone());
         if state.idle > 0 {
             state.idle -= 1;
             state.woken += 1;
             drop(state);
             self.shared.state.notify_one();
-        } else if state.threads >= self.shared.limits.usual || !self.shared.add_thread(&mut state) {
+        } else if state.threads >= self.shared.limits.usual || !self.shared.spawn_worker(&mut state)
+        {
             drop(state);
             self.shared.alarm.raise();
         }
-        Pending::new(self.shared.clone(), place, completion)
+        Pending::new(self.shared.clone(), ticket, completion)
     }
 
     /// Takes no more requests. The threads end once they have made the calls that are pending.
@@ -230,8 +234,8 @@ impl<B: Backlog> Drop for Queue<B> {
 }
 
 impl<B: Backlog> Cancel for Shared<B> {
-    fn cancel(&self, place: Place) -> bool {
-        let removed = self.state.lock().backlog.cancel(place);
+    fn cancel(&self, ticket: Ticket) -> bool {
+        let removed = self.state.lock().backlog.cancel(ticket);
         removed.is_some()
     }
 }

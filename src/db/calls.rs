@@ -10,7 +10,7 @@ use crate::document::{Document, DocumentId};
 use crate::json::Format;
 use crate::memory::Memory;
 use crate::metrics::{Call, Metrics};
-use crate::queue::{Batches, MAX_THREADS, Questions, Queue, Supervisor, Threads, Weigh};
+use crate::queue::{BatchedWrites, CoalescedReads, MAX_THREADS, Queue, Supervisor, Threads, Weigh};
 
 /// The most documents in one insert command.
 const MAX_INSERT: usize = 1000;
@@ -35,10 +35,10 @@ pub(super) const OFF: Grouping = Grouping {
     threads: Threads { usual: MAX_THREADS, slow: MAX_THREADS, most: MAX_THREADS },
 };
 
-pub(super) type Inserts = Queue<Batches<Vec<Document>, InsertOutcome>>;
+pub(super) type Inserts = Queue<BatchedWrites<Vec<Document>, InsertOutcome>>;
 pub(super) type Pages =
-    Queue<Questions<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>>;
-pub(super) type Lookups = Queue<Questions<(DocumentId, Format), Lookup>>;
+    Queue<CoalescedReads<(PageQuery, Layout, Format), Result<Arc<Page>, StoreError>>>;
+pub(super) type Lookups = Queue<CoalescedReads<(DocumentId, Format), Lookup>>;
 
 /// One document as Extended JSON, if there is one.
 pub(super) type Lookup = Result<Option<Arc<Text>>, StoreError>;
@@ -71,7 +71,8 @@ impl Context<'_> {
             }
         };
         let max_weight = if self.grouping.shares_calls { MAX_INSERT_BYTES } else { 0 };
-        Queue::new("insert", self.grouping.threads, self.supervisor, Batches::new(max_weight), run)
+        let backlog = BatchedWrites::new(max_weight);
+        Queue::new("insert", self.grouping.threads, self.supervisor, backlog, run)
     }
 
     pub(super) fn pages(&self) -> Pages {
@@ -91,13 +92,8 @@ impl Context<'_> {
             requests.iter().map(page).collect()
         };
         // Each query is a call of its own: what they share is its answer.
-        Queue::new(
-            "page",
-            self.grouping.threads,
-            self.supervisor,
-            Questions::new(1, self.grouping.shares_calls),
-            run,
-        )
+        let backlog = CoalescedReads::new(1, self.grouping.shares_calls);
+        Queue::new("page", self.grouping.threads, self.supervisor, backlog, run)
     }
 
     pub(super) fn lookups(&self) -> Lookups {
@@ -116,8 +112,8 @@ impl Context<'_> {
             }
         };
         let coalesce = self.grouping.shares_calls;
-        let questions = Questions::new(if coalesce { MAX_LOOKUPS } else { 1 }, coalesce);
-        Queue::new("lookup", self.grouping.threads, self.supervisor, questions, run)
+        let backlog = CoalescedReads::new(if coalesce { MAX_LOOKUPS } else { 1 }, coalesce);
+        Queue::new("lookup", self.grouping.threads, self.supervisor, backlog, run)
     }
 }
 

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use super::{Cancel, Place};
+use super::{Cancel, Ticket};
 use crate::sync::lock;
 
 /// Why there is no answer.
@@ -78,21 +78,21 @@ pub(crate) struct Pending {
 
 struct Request {
     queue: Arc<dyn Cancel>,
-    place: Place,
+    ticket: Ticket,
     completion: Arc<dyn Settle>,
 }
 
 impl Pending {
     pub(super) fn new<A, F>(
         queue: Arc<dyn Cancel>,
-        place: Place,
+        ticket: Ticket,
         completion: Arc<Completion<A, F>>,
     ) -> Self
     where
         A: 'static,
         F: FnOnce(Result<A, Unanswered>) + Send + 'static,
     {
-        Self { request: Some(Request { queue, place, completion }) }
+        Self { request: Some(Request { queue, ticket, completion }) }
     }
 
     /// Of a request that has been completed already.
@@ -107,7 +107,7 @@ impl Pending {
         if request.completion.is_settled() {
             return;
         }
-        let reason = if request.queue.cancel(request.place) {
+        let reason = if request.queue.cancel(request.ticket) {
             Unanswered::NotStarted
         } else {
             Unanswered::Unknown
@@ -120,7 +120,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let Some(request) = self.request.take() else { return };
         if !request.completion.is_settled() {
-            request.queue.cancel(request.place);
+            request.queue.cancel(request.ticket);
             request.completion.forget();
         }
     }

@@ -83,12 +83,12 @@ impl<B: Backlog<Request = u32, Answer = u32>> Gated<B> {
     }
 }
 
-fn writes(max_weight: usize) -> Gated<Batches<u32, u32>> {
-    Gated::new(ONE, Batches::new(max_weight))
+fn writes(max_weight: usize) -> Gated<BatchedWrites<u32, u32>> {
+    Gated::new(ONE, BatchedWrites::new(max_weight))
 }
 
-fn reads(max_per_call: usize) -> Gated<Questions<u32, u32>> {
-    Gated::new(ONE, Questions::new(max_per_call, true))
+fn reads(max_per_call: usize) -> Gated<CoalescedReads<u32, u32>> {
+    Gated::new(ONE, CoalescedReads::new(max_per_call, true))
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn pending_writes_share_call_up_to_weight() {
 }
 
 #[test]
-fn equal_questions_share_answer() {
+fn equal_reads_share_answer() {
     let test = reads(2);
     let _pending = [1, 2, 3, 2, 4].map(|request| {
         let pending = test.begin(request);
@@ -129,7 +129,7 @@ fn equal_questions_share_answer() {
 }
 
 #[test]
-fn question_never_joins_running_call() {
+fn read_never_joins_running_call() {
     let test = reads(10);
     let _first = test.begin(7);
     assert_eq!(test.next_call(), (vec![7], 1));
@@ -186,7 +186,7 @@ fn cancelling_one_reader_leaves_the_others() {
     alone.give_up();
     assert_eq!(test.next_answer(), (2, Err(Unanswered::NotStarted)));
     assert_eq!(test.next_answer(), (3, Err(Unanswered::NotStarted)));
-    // A question that everybody has left can be asked again.
+    // A read that everybody has left can be asked for again.
     let _again = test.begin(3);
     test.let_go.send(()).unwrap();
     assert_eq!(test.next_call(), (vec![2, 3], 2));
@@ -197,7 +197,7 @@ fn cancelling_one_reader_leaves_the_others() {
 
 #[test]
 fn stuck_call_gets_extra_thread_that_ends_again() {
-    let test = Gated::new(USUAL, Batches::new(10));
+    let test = Gated::new(USUAL, BatchedWrites::new(10));
     let _stuck = test.begin(1);
     assert_eq!(test.next_call(), (vec![1], 1));
     let _next = test.begin(2);
@@ -223,7 +223,7 @@ fn stuck_call_gets_extra_thread_that_ends_again() {
 
 #[test]
 fn stuck_calls_get_as_many_threads_as_there_may_be() {
-    let test = Gated::new(USUAL, Batches::new(1));
+    let test = Gated::new(USUAL, BatchedWrites::new(1));
     let _stuck: Vec<_> = (0..6).map(|request| test.begin(request)).collect();
     let mut begun: Vec<u32> = (0..USUAL.slow).flat_map(|_| test.next_call().0).collect();
     begun.sort_unstable();
@@ -238,7 +238,7 @@ fn stuck_calls_get_as_many_threads_as_there_may_be() {
 
 #[test]
 fn ungrouped_requests_are_calls_of_their_own() {
-    let test = Gated::new(EACH, Questions::new(1, false));
+    let test = Gated::new(EACH, CoalescedReads::new(1, false));
     let _pending = [7, 7, 7].map(|request| test.begin(request));
     let calls: Vec<_> = (0..3).map(|_| test.next_call()).collect();
     assert_eq!(calls, vec![(vec![7], 1); 3]);
@@ -255,7 +255,7 @@ fn panics_harm_nobody_else() {
         assert_ne!(requests, [13]);
         requests
     };
-    let queue = Queue::new("test", USUAL, &supervisor, Batches::new(1), run);
+    let queue = Queue::new("test", USUAL, &supervisor, BatchedWrites::new(1), run);
     let (answered, answers) = mpsc::channel();
     let in_done = queue.begin(1, |_| panic!("in done"));
     let _pending = [13, 14].map(|request| {
@@ -298,7 +298,7 @@ fn closing_drops_store_though_requests_are_kept() {
         let _ = &held;
         requests
     };
-    let queue = Queue::new("test", USUAL, &supervisor, Batches::new(1), run);
+    let queue = Queue::new("test", USUAL, &supervisor, BatchedWrites::new(1), run);
     supervisor.start(vec![queue.supervised()]).unwrap();
     let _pending: Vec<_> = (0..10).map(|request| queue.begin(request, |_| ())).collect();
     queue.close();

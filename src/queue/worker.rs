@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::supervisor::{Alive, Supervised};
-use super::{Backlog, Call, LOST_AFTER, Run, SLOW_AFTER, Shared, State, Unanswered};
+use super::{Backlog, LOST_AFTER, Run, SLOW_AFTER, Shared, SharedCall, State, Unanswered};
 use crate::log;
 
 /// What an open queue has, and each of its threads. The fields are dropped in this order: once
@@ -24,7 +24,7 @@ impl<B: Backlog> Clone for Open<B> {
 
 impl<B: Backlog> Shared<B> {
     /// Starts a thread, and says whether it could.
-    pub(super) fn add_thread(self: &Arc<Self>, state: &mut State<B>) -> bool {
+    pub(super) fn spawn_worker(self: &Arc<Self>, state: &mut State<B>) -> bool {
         let Some(open) = state.open.clone() else { return false };
         let number = state.last_number + 1;
         let shared = self.clone();
@@ -111,13 +111,13 @@ impl<B: Backlog> Supervised for Shared<B> {
         let lost = state.calls_older_than(LOST_AFTER, now);
         let has_room = state.threads - lost < self.limits.slow && state.threads < self.limits.most;
         if is_late && !is_helped && has_room {
-            self.add_thread(&mut state);
+            self.spawn_worker(&mut state);
         }
         true
     }
 }
 
-impl<Q, A: Clone> Call<Q, A> {
+impl<Q, A: Clone> SharedCall<Q, A> {
     fn make(self, run: &Run<Q, A>) {
         let Self { requests, completions } = self;
         let count = completions.len();

@@ -55,8 +55,8 @@ fn assert_exactly_once<B: Backlog<Request = u32, Answer = u32>>(limits: Threads,
 #[test]
 fn completion_is_called_exactly_once_in_races() {
     for limits in [USUAL, EACH] {
-        assert_exactly_once(limits, Batches::new(3));
-        assert_exactly_once(limits, Questions::new(2, true));
-        assert_exactly_once(limits, Questions::new(1, false));
+        assert_exactly_once(limits, BatchedWrites::new(3));
+        assert_exactly_once(limits, CoalescedReads::new(2, true));
+        assert_exactly_once(limits, CoalescedReads::new(1, false));
     }
 }
