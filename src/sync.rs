@@ -1,8 +1,7 @@
 //! Locks that ignore poisoning, and waiting with a deadline.
 //!
-//! A lock is poisoned by a panic while it is held. The code that holds the locks of this module is
-//! short, makes no call to a store and calls no completion, and its state is whole at every step,
-//! so it can be used in any case.
+//! A lock is poisoned by a panic while it is held. Whatever these locks protect is whole at every
+//! step, so it can be used in any case.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

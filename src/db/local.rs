@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bson::RawDocumentBuf;
 use redb::{Database, Entry, Error, ReadOnlyTable, ReadableDatabase};
@@ -27,6 +27,7 @@ use crate::db::{
     Batch, InsertOutcome, Order, PageQuery, Refusal, Store, StoreError, StoreErrorKind, key,
 };
 use crate::document::{Document, DocumentId};
+use crate::sync::lock;
 
 pub(crate) use open::OpenError;
 use open::{DOCUMENTS, Handle, caught};
@@ -47,13 +48,13 @@ impl LocalStore {
     }
 
     fn handle(&self) -> Arc<Handle> {
-        Arc::clone(&self.handle.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.handle))
     }
 
     /// A handle to go on with after `failed` has failed; the one that another caller has opened
     /// since, if there is one.
     fn reopen(&self, failed: &Arc<Handle>) -> Result<Arc<Handle>, Error> {
-        let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handle = lock(&self.handle);
         if Arc::ptr_eq(&handle, failed) {
             // First: a reader of the old handle would not see that the new one writes over its
             // pages.

@@ -7,9 +7,10 @@
 use std::io::{ErrorKind, Write};
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::sync::Monitor;
 
 /// Room for lines, in bytes: some thousands of them, while whoever reads them is held up.
 const ROOM: usize = 256 * 1024;
@@ -22,11 +23,8 @@ const KEPT: usize = 16 * 1024;
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Queue {
-    state: Mutex<State>,
-    /// Something was queued.
-    grew: Condvar,
-    /// All that was taken is written, or lost.
-    written: Condvar,
+    /// Changes when something was queued, and when all that was taken is written, or lost.
+    state: Monitor<State>,
     /// Lines lost since the start.
     lost: AtomicU64,
 }
@@ -42,9 +40,7 @@ struct State {
 impl Queue {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(State { queued: Vec::new(), is_writing: false, lost: 0 }),
-            grew: Condvar::new(),
-            written: Condvar::new(),
+            state: Monitor::new(State { queued: Vec::new(), is_writing: false, lost: 0 }),
             lost: AtomicU64::new(0),
         }
     }
@@ -64,7 +60,7 @@ impl Queue {
     }
 
     fn add(&self, line: &[u8], room: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.queued.len() + line.len() > room {
             state.lost += 1;
             drop(state);
@@ -73,7 +69,8 @@ impl Queue {
         }
         state.queued.extend_from_slice(line);
         drop(state);
-        self.grew.notify_one();
+        // Whoever waits for the end of the writing may be waiting beside the writer.
+        self.state.notify_all();
     }
 
     /// Lines lost since the start.
@@ -83,17 +80,17 @@ impl Queue {
 
     /// Waits until there are no lines left to write, or `deadline`.
     pub(super) fn wait_until_written(&self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
         let is_busy = |state: &mut State| state.is_writing || !state.queued.is_empty();
-        drop(self.written.wait_timeout_while(self.lock(), left, is_busy));
+        drop(self.state.wait_while_until(self.state.lock(), deadline, is_busy));
     }
 
     /// Writes what is queued, or waits for that for as long as `patience`. Returns how many lines
     /// were lost that nobody has been told of, once they can be told. One thread calls this.
     pub(super) fn write_next(&self, out: &mut impl Write, patience: Duration) -> u64 {
-        let waited =
-            self.grew.wait_timeout_while(self.lock(), patience, |state| state.queued.is_empty());
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + patience;
+        let mut state = self
+            .state
+            .wait_while_until(self.state.lock(), deadline, |state| state.queued.is_empty());
         let mut lines = mem::take(&mut state.queued);
         state.is_writing = true;
         drop(state);
@@ -102,7 +99,7 @@ impl Queue {
         lines.clear();
         lines.shrink_to(KEPT);
 
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_writing = false;
         state.lost += lost;
         // What is queued by now came before the loss, so the report stands where the lines are
@@ -110,14 +107,9 @@ impl Queue {
         let reported = if lost == 0 { mem::take(&mut state.lost) } else { 0 };
         if state.queued.is_empty() {
             state.queued = lines;
-            self.written.notify_all();
+            self.state.notify_all();
         }
         reported
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock can panic in between.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

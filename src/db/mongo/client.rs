@@ -2,8 +2,8 @@
 //! the login and the URI's file says something else by then.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use mongodb::error::{Error, ErrorKind, Result as MongoResult};
 use mongodb::event::EventHandler;
@@ -19,6 +19,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::percent;
 use crate::queue::MAX_THREADS;
+use crate::sync::{Monitor, lock};
 
 /// How long to look for a server where the URI does not say: within the 5 s that a request has.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,8 +47,7 @@ pub(crate) struct UriSource {
 /// selected for a while.
 #[derive(Default)]
 struct Login {
-    is_refused: Mutex<bool>,
-    refused: Condvar,
+    is_refused: Monitor<bool>,
 }
 
 impl Login {
@@ -58,17 +58,14 @@ impl Login {
         if let SdamEvent::ServerDescriptionChanged(event) = event
             && event.new_description.error().is_some_and(is_refused_login)
         {
-            *self.is_refused.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            self.refused.notify_all();
+            *self.is_refused.lock() = true;
+            self.is_refused.notify_all();
         }
     }
 
     fn is_refused(&self) -> bool {
-        let is_refused = self.is_refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self
-            .refused
-            .wait_timeout_while(is_refused, Self::TOLD_WITHIN, |is_refused| !*is_refused);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let until = Instant::now() + Self::TOLD_WITHIN;
+        *self.is_refused.wait_while_until(self.is_refused.lock(), until, |is_refused| !*is_refused)
     }
 }
 
@@ -137,12 +134,8 @@ impl Connector {
         Self { file: source.file, metrics, state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn client(&self) -> MongoResult<Client> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if let Some(client) = &state.client {
             return Ok(client.clone());
         }
@@ -183,7 +176,7 @@ impl Connector {
         failure: &Failure,
         call: impl Fn() -> MongoResult<T>,
     ) -> MongoResult<T> {
-        let version = self.lock().version;
+        let version = lock(&self.state).version;
         match call() {
             Err(error) if may_be_refused_login(&error) && self.renew(version, &error, failure) => {
                 call()
@@ -199,7 +192,7 @@ impl Connector {
         failure: &Failure,
         call: impl Fn() -> MongoResult<T>,
     ) -> (MongoResult<T>, u32) {
-        let version = self.lock().version;
+        let version = lock(&self.state).version;
         let (outcome, attempts) = attempts::count(&call);
         let Err(error) = &outcome else {
             return (outcome, attempts);
@@ -220,7 +213,7 @@ impl Connector {
         let Some(file) = &self.file else {
             return false;
         };
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.version != version {
             return true;
         }

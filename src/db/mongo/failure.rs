@@ -16,7 +16,7 @@
 //! | `InsertMany` | the server's answer, document by document | yes |
 //! | `IncompatibleServer`, `InvalidTlsConfig`, `SessionsNotSupported`, others | the driver refuses to go on | by `attempts` |
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::Mutex;
 
 use mongodb::error::{
     CommandError, Error, ErrorKind, IndexedWriteError, NO_WRITES_PERFORMED, RETRYABLE_ERROR,
@@ -25,6 +25,7 @@ use mongodb::error::{
 use mongodb::options::ConnectionString;
 
 use crate::db::{Refusal, StoreError, StoreErrorKind as Kind};
+use crate::sync::lock;
 
 /// Server errors by their code.
 /// <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>
@@ -60,7 +61,7 @@ pub(super) mod code {
 #[derive(Default)]
 pub(super) struct Failure {
     /// As they stand in a URI, and as they are meant; the driver may have either.
-    passwords: RwLock<Vec<String>>,
+    passwords: Mutex<Vec<String>>,
 }
 
 /// Whether an error says that the server does not let this user do it.
@@ -70,7 +71,7 @@ pub(super) fn is_about_user(code: i32) -> bool {
 
 impl Failure {
     pub(super) fn hide_password_of(&self, uri: &str) {
-        self.passwords.write().unwrap_or_else(PoisonError::into_inner).extend(passwords(uri));
+        lock(&self.passwords).extend(passwords(uri));
     }
 
     /// What is wrong with a URI. The driver quotes what it cannot read, which may be a part of the
@@ -198,7 +199,7 @@ impl Failure {
     }
 
     fn hide(&self, text: &str) -> String {
-        let passwords = self.passwords.read().unwrap_or_else(PoisonError::into_inner);
+        let passwords = lock(&self.passwords);
         passwords.iter().fold(text.to_owned(), |text, password| text.replace(password, "***"))
     }
 }
