@@ -90,6 +90,41 @@ fn a_reply_that_ends_early_ends_nothing() {
     assert_eq!(server.export().lines().collect::<Vec<_>>(), lines);
 }
 
+/// As FerretDB 1 does, which refuses a query that names a type which it cannot store.
+#[test]
+fn pages_go_on_where_server_lacks_types() {
+    const LACKING: [&str; 7] =
+        ["minKey", "decimal", "symbol", "dbPointer", "javascript", "javascriptWithScope", "maxKey"];
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
+    let ids = [Bson::Null, 1.into(), 2.into(), "a".into(), "b".into(), false.into(), true.into()];
+    let collection = Collection::of_ids(&ids);
+    proxy.answer("find", move |command| {
+        let condition = command.get_document("filter").unwrap().get_document("_id");
+        let types = condition.and_then(|condition| condition.get_array("$type"));
+        let names = types.into_iter().flatten().map(|name| name.as_str().unwrap());
+        match names.clone().find(|name| LACKING.contains(name)) {
+            Some(name) => {
+                let message = format!("Unknown type name alias: {name}");
+                doc! { "ok": 0, "code": 2, "codeName": "BadValue", "errmsg": message }
+            }
+            None => collection.find(command),
+        }
+    });
+    for order in ["asc", "desc"] {
+        for limit in 1..=ids.len() + 1 {
+            let pages = walk(&server, &format!("/data?limit={limit}&order={order}"));
+            assert_eq!(pages.concat().len(), ids.len(), "limit={limit}, {order}: {pages:?}");
+        }
+    }
+    // After the last type that there is, nothing is asked that the server does not know.
+    assert_eq!(
+        server.get("/data?after=%7B%22$timestamp%22:%7B%22t%22:1,%22i%22:1%7D%7D").text(),
+        "[]\n"
+    );
+}
+
 /// Every number that compares unlike it sorts, once of each type that has it.
 #[test]
 fn numbers_that_compare_unlike_they_sort_page_through_both_ways() {

@@ -13,9 +13,8 @@ mod failure;
 mod find;
 mod insert;
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
 
 use bson::{RawDocumentBuf, doc};
 use mongodb::error::Result as MongoResult;
@@ -38,8 +37,6 @@ pub(super) struct MongoStore {
     failure: Failure,
     /// What a document of the last page was long, on average.
     document_bytes: AtomicUsize,
-    /// Types that the server does not know by name.
-    unknown_types: Mutex<HashSet<String>>,
 }
 
 impl MongoStore {
@@ -60,7 +57,6 @@ impl MongoStore {
             collection: collection.to_owned(),
             failure,
             document_bytes: AtomicUsize::new(1024),
-            unknown_types: Mutex::default(),
         })
     }
 

@@ -1,6 +1,6 @@
-//! What is behind an `_id` in MongoDB's order, in MongoDB's words. A comparison there finds values
-//! of one bracket of types only (numbers with numbers, strings with strings); the brackets behind
-//! it have to be asked for by type. Each of the two filters is one scan of the `_id` index.
+//! What comes after an `_id` in MongoDB's order, as MongoDB's filters. A comparison finds values of
+//! one bracket of types only (numbers with numbers, strings with strings); the brackets after it
+//! have to be asked for by type. Each of the two filters is one scan of the `_id` index.
 
 use bson::{Bson, Document as Filter, RawBsonRef, doc};
 
@@ -27,7 +27,22 @@ const TYPE_BRACKETS: [&[&str]; 14] = [
     &["maxKey"],
 ];
 
-/// What finds the documents behind `after` whose `_id` is of the same bracket of types: MongoDB
+/// Those of them that FerretDB 1 can store, and knows by name.
+const FERRETDB_TYPES: [&str; 11] = [
+    "null",
+    "double",
+    "int",
+    "long",
+    "string",
+    "object",
+    "binData",
+    "objectId",
+    "bool",
+    "date",
+    "timestamp",
+];
+
+/// What finds the documents after `after` whose `_id` is of the same bracket of types: MongoDB
 /// compares within one bracket only. None where nothing else can be in it.
 pub(super) fn bracket_filter(after: Option<&DocumentId>, order: Order) -> Option<Filter> {
     let Some(after) = after else {
@@ -65,16 +80,20 @@ fn is_nan(value: &Bson) -> bool {
     }
 }
 
-/// The types of the brackets behind that of `after`.
-pub(super) fn types_behind(after: &DocumentId, order: Order) -> Vec<&'static str> {
+/// The types of the brackets after that of `after`.
+pub(super) fn types_after(after: &DocumentId, order: Order) -> Vec<&'static str> {
     let own = type_alias(after.as_raw());
     let bracket =
         TYPE_BRACKETS.iter().position(|types| types.contains(&own)).unwrap_or(TYPE_BRACKETS.len());
-    let behind = match order {
+    let brackets = match order {
         Order::Ascending => TYPE_BRACKETS.get(bracket + 1..),
         Order::Descending => TYPE_BRACKETS.get(..bracket),
     };
-    behind.unwrap_or_default().concat()
+    brackets.unwrap_or_default().concat()
+}
+
+pub(super) fn known_to_ferretdb<'a>(types: &[&'a str]) -> Vec<&'a str> {
+    types.iter().copied().filter(|name| FERRETDB_TYPES.contains(name)).collect()
 }
 
 pub(super) fn to_bson(id: &DocumentId) -> Bson {

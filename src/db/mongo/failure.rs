@@ -249,12 +249,12 @@ fn classify_code(code: i32, name: Option<&str>, words: String) -> StoreError {
     StoreError::new(kind, format!("{text} (error {code}{name}).")).with_cause(words)
 }
 
-/// The type that the server does not know, if that is what its error says.
-pub(super) fn unknown_type(error: &Error) -> Option<&str> {
-    match &*error.kind {
-        ErrorKind::Command(command) => command.message.strip_prefix("Unknown type name alias: "),
-        _ => None,
-    }
+/// Whether the server does not know a type that a query names.
+pub(super) fn is_unknown_type(error: &Error) -> bool {
+    matches!(
+        &*error.kind,
+        ErrorKind::Command(command) if command.message.starts_with("Unknown type name alias: ")
+    )
 }
 
 /// The last error that a message of the driver's tells of, behind `mark`.

@@ -1,7 +1,6 @@
 //! What a page or a look-up asks of MongoDB, and what its replies mean.
 
 use std::collections::HashMap;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bson::{Bson, Document as Filter, RawDocument, RawDocumentBuf, doc};
@@ -9,7 +8,7 @@ use mongodb::action::Find;
 use mongodb::error::Result as MongoResult;
 
 use super::MongoStore;
-use super::brackets::{bracket_filter, to_bson, types_behind};
+use super::brackets::{bracket_filter, known_to_ferretdb, to_bson, types_after};
 use super::failure;
 use crate::db::{Batch, Order, PageQuery, key};
 use crate::document::DocumentId;
@@ -66,40 +65,27 @@ impl MongoStore {
         }
         match after {
             Some(after) if !page.batch.more => {
-                self.find_by_types(types_behind(after, page.query.order), page)
+                self.find_by_types(&types_after(after, page.query.order), page)
             }
             _ => Ok(None),
         }
     }
 
-    /// Finds the documents whose `_id` is of one of `types`. A server that does not know a type by
-    /// name (FerretDB knows few) holds no `_id` of it, so it is asked again without.
-    fn find_by_types(
-        &self,
-        mut types: Vec<&str>,
-        page: &mut Filling,
-    ) -> MongoResult<Option<DocumentId>> {
-        loop {
-            {
-                let unknown = self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
-                types.retain(|name| !unknown.contains(*name));
-            }
-            if types.is_empty() {
-                return Ok(None);
-            }
-            match self.find(&doc! { "_id": { "$type": &types } }, page) {
-                Err(error) => {
-                    match failure::unknown_type(&error).filter(|name| types.contains(name)) {
-                        Some(name) => {
-                            let mut unknown =
-                                self.unknown_types.lock().unwrap_or_else(PoisonError::into_inner);
-                            unknown.insert(name.to_owned());
-                        }
-                        None => return Err(error),
-                    }
+    /// Finds the documents whose `_id` is of one of `types`. FerretDB 1 refuses a query that names a
+    /// type which it cannot store; it is asked again without those.
+    fn find_by_types(&self, types: &[&str], page: &mut Filling) -> MongoResult<Option<DocumentId>> {
+        if types.is_empty() {
+            return Ok(None);
+        }
+        match self.find(&doc! { "_id": { "$type": types } }, page) {
+            Err(error) if failure::is_unknown_type(&error) => {
+                let types = known_to_ferretdb(types);
+                if types.is_empty() {
+                    return Ok(None);
                 }
-                found => return found,
+                self.find(&doc! { "_id": { "$type": types } }, page)
             }
+            found => found,
         }
     }
 
