@@ -358,7 +358,7 @@ fn work(
                     expected.unknown.pop();
                     expected.acknowledged.extend(contents);
                 }
-                Err(StoreError::Unknown(_)) => {}
+                Err(error) if error.kind() == StoreErrorKind::Unknown => {}
                 // Nothing was stored, and nothing will be.
                 Err(_) => drop(expected.unknown.pop()),
             }
