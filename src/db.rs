@@ -9,6 +9,7 @@ mod insert;
 mod key;
 mod local;
 mod mongo;
+mod open;
 mod outcome;
 mod page;
 mod pending;
@@ -24,17 +25,15 @@ use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
 
-use crate::config::{Config, SettingError, StoreConfig};
 use crate::document::{Document, DocumentId};
 use crate::json::Format;
-use crate::log;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::queue::{self, Supervisor};
 use calls::{Context, Grouping, Inserts, Lookups, Pages};
 use health::Health;
-use local::LocalStore;
-use mongo::{MongoStore, UriSource};
+pub(crate) use mongo::MongoOptions;
+pub(crate) use open::{OpenError, Options, StoreOptions};
 pub(crate) use outcome::{InsertOutcome, Refusal, StoreError, StoreErrorKind};
 pub(crate) use page::{Layout, Page, Text};
 pub(crate) use pending::Pending;
@@ -108,43 +107,6 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    pub(crate) fn open(
-        config: &Config,
-        metrics: &Arc<Metrics>,
-        memory: &Arc<Memory>,
-    ) -> Result<Self, SettingError> {
-        let (store, place, name): (Arc<dyn Store>, String, String) = match &config.store {
-            StoreConfig::Mongo { setting, uri, file, collection } => {
-                let source = UriSource { uri: uri.clone(), file: file.clone() };
-                let store = MongoStore::new(source, collection, metrics.clone())
-                    .map_err(|problem| SettingError::new(*setting, problem))?;
-                if store.has_placeholder_password() {
-                    log::warning(format_args!(
-                        "the password in {setting} is a placeholder that everybody knows; set one of your own"
-                    ));
-                }
-                let (place, name) = (store.place(), store.name());
-                (Arc::new(store), place, name)
-            }
-            StoreConfig::Local { file } => {
-                let store = LocalStore::open(file)
-                    .map_err(|error| SettingError::new("DATA_FILE", error.to_string()))?;
-                let name = file.file_name().unwrap_or_default();
-                (
-                    Arc::new(store),
-                    format!("the file {}", file.display()),
-                    format!("the file {}", name.display()),
-                )
-            }
-        };
-        // A file that was opened was reached; of a server nothing is known yet.
-        let was_reached = matches!(config.store, StoreConfig::Local { .. });
-        let grouping = if config.grouping { calls::ON } else { calls::OFF };
-        Self::over(store, place, name, grouping, was_reached, metrics, memory).map_err(|error| {
-            SettingError::new("database", format!("cannot start its threads: {error}"))
-        })
-    }
-
     fn over(
         store: Arc<dyn Store>,
         place: String,

@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::limit::NamedLimit;
 use crate::response::json_string;
 use crate::server::service::Exchange;
 use queue::Queue;
@@ -51,7 +52,7 @@ pub(crate) enum Format {
 pub(crate) struct Options {
     pub(crate) format: Format,
     /// Lines of requests per second at most.
-    pub(crate) max_requests_per_second: u32,
+    pub(crate) max_requests_per_second: NamedLimit<u32>,
 }
 
 /// Lines that were never written.
@@ -65,6 +66,8 @@ pub(crate) struct Dropped {
 struct Log {
     format: Format,
     requests: Rate,
+    /// What the limit of `requests` is called.
+    requests_limit: &'static str,
     events: Rate,
     queue: Queue,
 }
@@ -78,7 +81,8 @@ pub(crate) fn start(options: Options) -> io::Result<()> {
     let mut out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let log = LOG.get_or_init(|| Log {
         format: options.format,
-        requests: Rate::new(options.max_requests_per_second),
+        requests: Rate::new(options.max_requests_per_second.value),
+        requests_limit: options.max_requests_per_second.name,
         events: Rate::new(MAX_EVENTS_PER_SECOND),
         queue: Queue::new(),
     });
@@ -197,16 +201,18 @@ impl Log {
 
     /// Says how many lines there would have been, had they been admitted.
     fn report_left_out(&self) {
-        for (rate, what) in
-            [(&self.requests, "requests than LOG_RATE"), (&self.events, "events than it takes")]
-        {
+        for (rate, what, most) in [
+            (&self.requests, "requests", self.requests_limit),
+            (&self.events, "events", "it takes"),
+        ] {
             let count = rate.take_left_out();
             if count > 0 {
                 let limit = rate.limit();
                 self.queue.add_report(&self.event_line(
                     "warning",
                     format_args!(
-                        "{count} lines were left out of this log: more {what}, {limit} a second"
+                        "{count} lines were left out of this log: more {what} than {most}, \
+                         {limit} a second"
                     ),
                 ));
             }

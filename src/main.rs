@@ -3,6 +3,8 @@
 use std::env;
 use std::process::ExitCode;
 
+use two_tier::one_line;
+
 /// A setting or an argument cannot be used.
 const EXIT_USAGE: u8 = 2;
 
@@ -11,7 +13,7 @@ fn main() -> ExitCode {
         env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => two_tier::run()
-            .map_or_else(|error| fail(&error.to_string(), EXIT_USAGE), |()| ExitCode::SUCCESS),
+            .map_or_else(|error| fail(&one_line(&error), EXIT_USAGE), |()| ExitCode::SUCCESS),
         ["--help" | "-h"] => {
             print!("{}", two_tier::help());
             ExitCode::SUCCESS
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
         }
         ["healthcheck"] => match two_tier::healthcheck() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => fail(&format!("not ready: {reason}"), 1),
+            Err(error) => fail(&format!("not ready: {}", one_line(&*error)), 1),
         },
         _ => fail(
             "arguments: two-tier takes --help, --version or healthcheck; its settings are environment variables",

@@ -287,7 +287,8 @@ fn write_log(page: &mut Page) {
     page.describe(
         name,
         "counter",
-        "Lines of the log that were not written: more than LOG_RATE, or standard error could not be written.",
+        "Lines of the log that were not written: too many in a second, or standard error could not \
+         be written.",
     );
     let dropped = log::dropped();
     page.sample(&format!("{name}{{reason=\"rate\"}}"), dropped.over_rate);

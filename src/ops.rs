@@ -1,6 +1,8 @@
 //! The operations port: /healthz, /readyz and /metrics, on threads of its own, so that a full
 //! application still answers its probes. Also the other end of it, `two-tier healthcheck`.
 
+use std::error::Error;
+use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -78,20 +80,45 @@ impl Service for Ops {
     fn count(&self, _: i64, _: i64) {}
 }
 
-/// Asks /readyz of the server at `address` and returns what it says if it is not ready.
-pub(crate) fn healthcheck(address: SocketAddr) -> Result<(), String> {
+/// Why a server is not ready.
+#[derive(Debug)]
+pub(crate) enum NotReady {
+    NoAnswer(io::Error),
+    /// What it says itself.
+    Answer(String),
+}
+
+impl Display for NotReady {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(match self {
+            NotReady::NoAnswer(_) => "no answer",
+            NotReady::Answer(text) => text,
+        })
+    }
+}
+
+impl Error for NotReady {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            NotReady::NoAnswer(error) => Some(error),
+            NotReady::Answer(_) => None,
+        }
+    }
+}
+
+/// Asks /readyz of the server at `address`.
+pub(crate) fn healthcheck(address: SocketAddr) -> Result<(), NotReady> {
     let host = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         // A server on every address answers on IPv4's loopback too, and IPv6 may be switched off.
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         host => host,
     };
-    let answer =
-        ask((host, address.port()).into()).map_err(|error| format!("no answer: {error}"))?;
+    let answer = ask((host, address.port()).into()).map_err(NotReady::NoAnswer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
         Some("200") => Ok(()),
-        _ => Err(body.trim().to_owned()),
+        _ => Err(NotReady::Answer(body.trim().to_owned())),
     }
 }
 

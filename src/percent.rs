@@ -1,7 +1,26 @@
 //! Percent-encoding (RFC 3986, section 2.1), as URLs of either kind have it: a client's and the
 //! database's.
 
-use std::fmt::Write;
+use std::error::Error;
+use std::fmt::{self, Display, Write};
+
+/// Why text cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum DecodeError {
+    NoDigits,
+    NotUtf8,
+}
+
+impl Display for DecodeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(match self {
+            DecodeError::NoDigits => "it has a % without two hex digits after it",
+            DecodeError::NotUtf8 => "it is not UTF-8 once it is percent-decoded",
+        })
+    }
+}
+
+impl Error for DecodeError {}
 
 /// Encodes everything but what never needs it (section 2.3).
 pub(crate) fn encode(text: &str) -> String {
@@ -18,8 +37,8 @@ pub(crate) fn encode(text: &str) -> String {
     encoded
 }
 
-/// The text that was encoded, or what is wrong with it.
-pub(crate) fn decode(text: &str) -> Result<String, &'static str> {
+/// The text that was encoded.
+pub(crate) fn decode(text: &str) -> Result<String, DecodeError> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, behind @ ..] = rest {
@@ -29,10 +48,10 @@ pub(crate) fn decode(text: &str) -> Result<String, &'static str> {
             continue;
         }
         let byte = rest.first_chunk().and_then(from_hex);
-        decoded.push(byte.ok_or("it has a % without two hex digits behind it")?);
+        decoded.push(byte.ok_or(DecodeError::NoDigits)?);
         rest = &rest[2..];
     }
-    String::from_utf8(decoded).map_err(|_| "it is not UTF-8 once it is percent-decoded")
+    String::from_utf8(decoded).map_err(|_| DecodeError::NotUtf8)
 }
 
 fn from_hex(digits: &[u8; 2]) -> Option<u8> {

@@ -1,6 +1,11 @@
-//! Starts everything, waits for a signal, and stops everything. The only module that knows the settings
-//! and all others.
+//! Starts everything, waits for a signal, and stops everything. The only module that knows the
+//! settings and all others.
 
+mod error;
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,8 +15,11 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
-use crate::config::{self, Config, SettingError};
-use crate::db::{Db, Watch};
+use crate::config::settings::{
+    DATA_FILE, HOST, LOG, MAX_CONNECTIONS, OPS_PORT, PORT, SHUTDOWN_TIMEOUT,
+};
+use crate::config::{self, Config, Setting, SettingError};
+use crate::db::{Db, OpenError, Watch};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
@@ -19,6 +27,7 @@ use crate::routes::App;
 use crate::server::service::Service;
 use crate::server::{self, Limits, Server};
 use crate::{log, system};
+pub use error::{StartError, SystemError};
 
 /// A second signal ended the process while it was stopping.
 const EXIT_IMPATIENT: i32 = 130;
@@ -45,25 +54,25 @@ const OPS_TIMEOUT: Duration = Duration::from_millis(250);
 const OTHER_FILES: u64 = 336;
 
 /// Runs the server until SIGTERM or SIGINT.
-pub fn run() -> Result<(), SettingError> {
+pub fn run() -> Result<(), StartError> {
     let outcome = serve();
     // What was logged before an error comes before it, and the last lines before the end.
     log::flush();
     outcome
 }
 
-fn serve() -> Result<(), SettingError> {
+fn serve() -> Result<(), StartError> {
     system::keep_less_memory();
     let config = Config::from_environment()?;
     log::start(config.log)
-        .map_err(|error| SettingError::new("LOG", format!("cannot be written: {error}")))?;
+        .map_err(|error| LOG.error(SystemError::new("cannot be written")(error)))?;
     log_panics();
     let mut signals = watch_signals()?;
     let limits = limits(&config)?;
     let metrics = Arc::new(Metrics::new());
     // Both ports are bound before the store is opened, so that a port that is taken leaves no new
     // file behind.
-    let listener = listen("PORT", config.address, &config)?;
+    let listener = listen(&PORT, config.address, &config)?;
     // Few descriptors are few for both, or probes could use up those that the application's
     // connections need.
     let ops_limits = Limits {
@@ -71,12 +80,12 @@ fn serve() -> Result<(), SettingError> {
         workers: OPS_WORKERS,
         ..limits
     };
-    let ops_listener = listen("OPS_PORT", config.ops_address, &config)?;
-    let memory = Arc::new(Memory::new(MAX_HELD.max(config.max_body * MAX_BODIES_HELD)));
-    let db = Arc::new(Db::open(&config, &metrics, &memory)?);
-    let _watch = Watch::start(&db)
-        .map_err(|error| SettingError::new("threads", format!("cannot be started: {error}")))?;
-    let app = Arc::new(App::new(&config, db.clone(), metrics.clone()));
+    let ops_listener = listen(&OPS_PORT, config.ops_address, &config)?;
+    let memory =
+        Arc::new(Memory::new(MAX_HELD.max(config.routes.max_body.value * MAX_BODIES_HELD)));
+    let db = Arc::new(open_database(&config, &metrics, &memory)?);
+    let _watch = Watch::start(&db).map_err(SystemError::new("threads: cannot be started"))?;
+    let app = Arc::new(App::new(config.routes.clone(), db.clone(), metrics.clone()));
     let ops = Arc::new(Ops {
         db: db.clone(),
         metrics,
@@ -89,8 +98,8 @@ fn serve() -> Result<(), SettingError> {
     let ops_server = start("operations", ops_listener, ops_limits, memory, ops.clone())?;
     if let (Ok(address), Ok(ops_address)) = (address, ops_address) {
         log::info(format_args!(
-            "two-tier {} listens on http://{address}, its operations port on http://{ops_address}; documents are in \
-             {}. Try: curl http://{address}/",
+            "two-tier {} listens on http://{address}, its operations port on \
+             http://{ops_address}; documents are in {}. Try: curl http://{address}/",
             env!("CARGO_PKG_VERSION"),
             db.place(),
         ));
@@ -112,7 +121,8 @@ fn stop(config: &Config, server: &Server, ops_server: &Server, ops: &Ops) {
     thread::sleep(config.shutdown_delay);
     let deadline = Instant::now() + config.shutdown_timeout;
     if !server.stop(deadline) {
-        log::warning(format_args!("requests were still in progress after SHUTDOWN_TIMEOUT"));
+        let name = SHUTDOWN_TIMEOUT.name;
+        log::warning(format_args!("requests were still in progress after {name}"));
     }
     let answered = Instant::now();
     let end = deadline.min(answered + CLOSE_TIMEOUT).max(answered + LAST_STEPS);
@@ -121,43 +131,66 @@ fn stop(config: &Config, server: &Server, ops_server: &Server, ops: &Ops) {
     log::info(format_args!("stopped"));
 }
 
+fn open_database(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    memory: &Arc<Memory>,
+) -> Result<Db, StartError> {
+    let db = Db::open(&config.db, metrics, memory).map_err(|error| match error {
+        OpenError::Uri(error) => config.uri_setting.error(error).into(),
+        OpenError::DataFile(error) => DATA_FILE.error(error).into(),
+        OpenError::Threads(error) => {
+            StartError::from(SystemError::new("database: cannot start its threads")(error))
+        }
+    })?;
+    if config.db.store.has_placeholder_password() {
+        let name = config.uri_setting.name;
+        log::warning(format_args!(
+            "the password in {name} is a placeholder that everybody knows; set one of your own"
+        ));
+    }
+    Ok(db)
+}
+
 fn start(
     name: &'static str,
-    listener: std::net::TcpListener,
+    listener: TcpListener,
     limits: Limits,
     memory: Arc<Memory>,
     service: Arc<dyn Service>,
-) -> Result<Server, SettingError> {
+) -> Result<Server, SystemError> {
     Server::start(name, listener, limits, memory, service)
-        .map_err(|error| SettingError::new(name, format!("cannot start its threads: {error}")))
+        .map_err(SystemError::new(format!("{name}: cannot start its threads")))
 }
 
 fn listen(
-    setting: &str,
-    address: std::net::SocketAddr,
+    port: &Setting<u16>,
+    address: SocketAddr,
     config: &Config,
-) -> Result<std::net::TcpListener, SettingError> {
+) -> Result<TcpListener, SettingError> {
     server::listen(address, config.timeouts.send).map_err(|error| {
-        // That is no fault of the port's.
-        let setting =
-            if error.kind() == std::io::ErrorKind::AddrNotAvailable { "HOST" } else { setting };
-        SettingError::new(setting, format!("cannot listen on {address}: {error}"))
+        let kind = error.kind();
+        let error = SystemError::new(format!("cannot listen on {address}"))(error);
+        match kind {
+            // That is no fault of the port's.
+            ErrorKind::AddrNotAvailable => HOST.error(error),
+            _ => port.error(error),
+        }
     })
 }
 
 /// The limits of the application's server: as many connections as there can be descriptors for.
 fn limits(config: &Config) -> Result<Limits, SettingError> {
-    let files = system::raise_open_files().map_err(|error| {
-        SettingError::new(
-            "MAX_CONNECTIONS",
-            format!("cannot read the limit of open files: {error}"),
-        )
-    })?;
+    let files = system::raise_open_files()
+        .map_err(SystemError::new("cannot read the limit of open files"))
+        .map_err(|error| MAX_CONNECTIONS.error(error))?;
     let most = usize::try_from(files - OTHER_FILES.min(files / 2)).unwrap_or(usize::MAX).max(1);
     let mut connections = config.connections;
     if connections > most {
+        let name = MAX_CONNECTIONS.name;
         log::warning(format_args!(
-            "MAX_CONNECTIONS is {most} here, not {connections}: this process may open {files} files (ulimit -n)"
+            "{name} is {most} here, not {connections}: this process may open {files} files \
+             (ulimit -n)"
         ));
         connections = most;
     }
@@ -171,11 +204,12 @@ fn limits(config: &Config) -> Result<Limits, SettingError> {
 }
 
 /// From here on SIGTERM and SIGINT are told to `run` instead of ending the process.
-fn watch_signals() -> Result<Signals, SettingError> {
-    let cannot = |error| SettingError::new("signals", format!("cannot be handled: {error}"));
+fn watch_signals() -> Result<Signals, SystemError> {
+    let problem = "signals: cannot be handled";
     // A file that grows past a limit (ulimit -f) is then an error of the write, as a full disk is.
-    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(cannot)?;
-    Signals::new([SIGTERM, SIGINT]).map_err(cannot)
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
+        .map_err(SystemError::new(problem))?;
+    Signals::new([SIGTERM, SIGINT]).map_err(SystemError::new(problem))
 }
 
 fn exit_on_next_signal(mut signals: Signals) {
@@ -202,9 +236,9 @@ fn log_panics() {
 }
 
 /// Asks the server that runs with these settings whether it is ready. The error says why it is not.
-pub fn healthcheck() -> Result<(), String> {
-    let config = Config::from_environment().map_err(|error| error.to_string())?;
-    ops::healthcheck(config.ops_address)
+pub fn healthcheck() -> Result<(), Box<dyn Error>> {
+    let config = Config::from_environment()?;
+    Ok(ops::healthcheck(config.ops_address)?)
 }
 
 /// The program's name, its version, and the commit that it was built from.
@@ -220,7 +254,8 @@ pub fn help() -> String {
          Usage: two-tier              run the server until SIGTERM or SIGINT\n       \
          two-tier healthcheck  ask the server's /readyz; exit 0 if it is ready, else 1\n       \
          two-tier --help | --version\n\n\
-         Settings (environment variables; NAME[_FILE] is also read from the file that NAME_FILE names):\n\n{}",
+         Settings (environment variables; NAME[_FILE] is also read from the file that NAME_FILE \
+         names):\n\n{}",
         version(),
         config::table(),
     )

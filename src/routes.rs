@@ -16,12 +16,13 @@ use std::time::Instant;
 use tiny_http::Method;
 
 use crate::clock;
-use crate::config::{Config, Secret};
 use crate::db::{Db, StoreError, StoreErrorKind};
 use crate::http::request::Request;
+use crate::limit::NamedLimit;
 use crate::log;
 use crate::metrics::{Metrics, Route};
 use crate::response::{HTML, JSON, Problem, Response, TEXT, json_string};
+use crate::secret::Secret;
 use crate::server::ANSWER_WITHIN;
 use crate::server::service::{Exchange, Service, Step, Waker};
 use page::Page;
@@ -30,20 +31,26 @@ use target::{Resource, Target};
 /// What a client is asked to wait before it tries again, in seconds.
 const RETRY_AFTER: &str = "1";
 
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// What `/data` asks for, if anything.
+    pub(crate) api_token: Option<Secret>,
+    /// In bytes.
+    pub(crate) max_body: NamedLimit<usize>,
+}
+
 /// The application.
 pub(crate) struct App {
     db: Arc<Db>,
     metrics: Arc<Metrics>,
-    api_token: Option<Secret>,
-    /// In bytes.
-    max_body: usize,
+    options: Options,
     page: Page,
 }
 
 impl App {
-    pub(crate) fn new(config: &Config, db: Arc<Db>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(options: Options, db: Arc<Db>, metrics: Arc<Metrics>) -> Self {
         let page = Page::new(db.name());
-        Self { db, metrics, api_token: config.api_token.clone(), max_body: config.max_body, page }
+        Self { db, metrics, options, page }
     }
 
     fn route(&self, request: &Request, waker: &Waker) -> Result<Step, Problem> {
@@ -84,7 +91,7 @@ impl App {
 
     /// Checks the bearer token (RFC 6750, section 2.1) where one is set.
     fn authorize(&self, request: &Request) -> Result<(), Problem> {
-        let Some(token) = &self.api_token else {
+        let Some(token) = &self.options.api_token else {
             return Ok(());
         };
         let given = request

@@ -374,6 +374,15 @@ fn the_start_is_one_line_with_the_address_the_store_and_how_to_try_it() {
 }
 
 #[test]
+fn start_warns_of_placeholder_password() {
+    for name in ["MONGODB_URI", "MONOGODB_URI"] {
+        let server = Server::start(&[(name, "mongodb://ada:change-me-soon@127.0.0.1:1/test")]);
+        let line = server.wait_for_line("placeholder");
+        assert!(line.contains(name) && !line.contains("change-me"), "{line}");
+    }
+}
+
+#[test]
 fn an_ipv6_host_and_every_address_at_once_are_listened_on() {
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     let welcome =

@@ -17,6 +17,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt::{self, Display};
+
 use bson::spec::BinarySubtype;
 use bson::{RawBinaryRef, RawBsonRef, RawDocument, RawDocumentBuf, cstr};
 
@@ -49,6 +51,14 @@ mod order {
 /// An `_id` that this store has no key for, and why.
 #[derive(Debug)]
 pub(super) struct Unsupported(pub(super) String);
+
+impl Display for Unsupported {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
 
 pub(super) fn encode(id: &DocumentId) -> Result<Vec<u8>, Unsupported> {
     encode_value(id.as_raw())

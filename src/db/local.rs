@@ -29,7 +29,7 @@ use crate::db::{
 use crate::document::{Document, DocumentId};
 use crate::sync::lock;
 
-pub(crate) use open::OpenError;
+pub(crate) use open::DataFileError;
 use open::{DOCUMENTS, Handle, caught};
 
 type Key = Result<Vec<u8>, key::Unsupported>;
@@ -42,7 +42,7 @@ pub(crate) struct LocalStore {
 }
 
 impl LocalStore {
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, DataFileError> {
         let (file, handle) = open::open(path)?;
         Ok(Self { file, handle: Mutex::new(Arc::new(handle)) })
     }

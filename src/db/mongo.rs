@@ -13,6 +13,7 @@ mod failure;
 mod find;
 mod insert;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -24,9 +25,26 @@ use mongodb::sync::Collection;
 use super::{Batch, InsertOutcome, PageQuery, Store, StoreError};
 use crate::document::{Document, DocumentId};
 use crate::metrics::Metrics;
+use crate::secret::Secret;
 use client::Connector;
-pub(super) use client::UriSource;
+pub(crate) use client::UriError;
 use failure::Failure;
+
+#[derive(Debug, Clone)]
+pub(crate) struct MongoOptions {
+    pub(crate) uri: Secret,
+    /// Where the URI was read from; read again when the server refuses the login.
+    pub(crate) uri_file: Option<PathBuf>,
+    pub(crate) collection: String,
+}
+
+impl MongoOptions {
+    pub(super) fn has_placeholder_password(&self) -> bool {
+        let credential = client::parse(self.uri.expose()).and_then(|address| address.credential);
+        let password = credential.and_then(|credential| credential.password);
+        password.is_some_and(|password| password.starts_with("change-me"))
+    }
+}
 
 pub(super) struct MongoStore {
     /// As the program found it at its start.
@@ -40,21 +58,17 @@ pub(super) struct MongoStore {
 }
 
 impl MongoStore {
-    /// Checks the URI; nothing is sent yet. The error says what is wrong with it and has no
-    /// password in it.
-    pub(super) fn new(
-        source: UriSource,
-        collection: &str,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, String> {
+    /// Checks the URI; nothing is sent yet.
+    pub(super) fn new(options: &MongoOptions, metrics: Arc<Metrics>) -> Result<Self, UriError> {
+        let MongoOptions { uri, uri_file, collection } = options.clone();
         let failure = Failure::default();
-        failure.hide_password_of(source.uri.expose());
-        let (address, database) = client::parse_uri(&source.uri, &failure)?;
+        failure.hide_password_of(uri.expose());
+        let (address, database) = client::parse_uri(&uri, &failure)?;
         Ok(Self {
-            client: Connector::new(source, address.clone(), metrics),
+            client: Connector::new(uri, uri_file, address.clone(), metrics),
             address,
             database,
-            collection: collection.to_owned(),
+            collection,
             failure,
             document_bytes: AtomicUsize::new(1024),
         })
@@ -75,13 +89,6 @@ impl MongoStore {
             _ => "unknown servers".to_owned(),
         };
         format!("{} on {servers}", self.name())
-    }
-
-    /// Whether the password is one of those that k8s.yaml and compose.yaml come with.
-    pub(super) fn has_placeholder_password(&self) -> bool {
-        let password =
-            self.address.credential.as_ref().and_then(|credential| credential.password.as_deref());
-        password.is_some_and(|password| password.starts_with("change-me"))
     }
 
     fn collection(&self) -> MongoResult<Collection<RawDocumentBuf>> {

@@ -1,5 +1,8 @@
 //! The body of one request: where it ends, whatever says so, and what its bytes are.
 
+use std::error::Error;
+use std::fmt::{self, Display};
+
 use super::chunked::Chunked;
 use super::head::Framing;
 use crate::response::Problem;
@@ -98,21 +101,32 @@ impl BodyReader {
     }
 }
 
+impl Display for BodyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(match self {
+            BodyError::TooLarge => "The request's body is too long.",
+            BodyError::TooSlow => "The request's body made too little progress.",
+            BodyError::NotChunked => "The request's body is not in the chunked transfer coding.",
+            BodyError::Cut => "The connection was closed in the middle of the request's body.",
+            BodyError::Evicted => {
+                "The server is short of memory for all that arrives at once, and this request made \
+                 the least progress. Send it again later."
+            }
+            BodyError::Stopped => "The server is stopping, and the request had not arrived.",
+        })
+    }
+}
+
+impl Error for BodyError {}
+
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
+        let problem = |status| Problem::new(status, error.to_string());
         match error {
-            BodyError::TooLarge => Problem::new(413, "The request's body is too long."),
-            BodyError::TooSlow => Problem::new(408, "The request's body made too little progress."),
-            BodyError::NotChunked => Problem::new(400, "The request's body is not in the chunked transfer coding."),
-            BodyError::Cut => Problem::new(400, "The connection was closed in the middle of the request's body."),
-            BodyError::Evicted => Problem::new(
-                503,
-                "The server is short of memory for all that arrives at once, and this request made the least progress. \
-                 Send it again later.",
-            )
-            .with_header("Retry-After", "1"),
-            BodyError::Stopped => Problem::new(503, "The server is stopping, and the request had not arrived.")
-                .with_header("Retry-After", "1"),
+            BodyError::TooLarge => problem(413),
+            BodyError::TooSlow => problem(408),
+            BodyError::NotChunked | BodyError::Cut => problem(400),
+            BodyError::Evicted | BodyError::Stopped => problem(503).with_header("Retry-After", "1"),
         }
     }
 }

@@ -12,14 +12,15 @@ use std::sync::Arc;
 use crate::db::{Db, InsertOutcome, Refusal};
 use crate::http::body::BodyError;
 use crate::json;
+use crate::limit::NamedLimit;
 use crate::response::{JSON, Problem, Response};
 use crate::server::service::{self, ImportState, Waker};
 use batch::{Batch, Storing};
 use lines::{LineBuffer, Taken};
 
-/// How much longer than `MAX_BODY` a line may be. What GET writes for a document that POST took can
-/// be longer than what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical format),
-/// but never so much.
+/// How much longer than a body of JSON a line may be. What GET writes for a document that POST took
+/// can be longer than what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical
+/// format), but never so much.
 const LINE_FACTOR: usize = 10;
 
 /// What becomes of a line whose `_id` exists already.
@@ -46,6 +47,8 @@ pub(super) struct Import {
     waker: Waker,
     existing: Existing,
     line: LineBuffer,
+    /// The name of the setting that bounds a line.
+    limit_name: &'static str,
     /// The number of that line.
     number: u64,
     /// Documents to be stored next.
@@ -81,12 +84,18 @@ enum Stop {
 }
 
 impl Import {
-    pub(super) fn new(db: Arc<Db>, waker: Waker, max_body: usize, existing: Existing) -> Self {
+    pub(super) fn new(
+        db: Arc<Db>,
+        waker: Waker,
+        max_body: NamedLimit<usize>,
+        existing: Existing,
+    ) -> Self {
         Self {
             db,
             waker,
             existing,
-            line: LineBuffer::new(max_body * LINE_FACTOR),
+            line: LineBuffer::new(max_body.value * LINE_FACTOR),
+            limit_name: max_body.name,
             number: 1,
             batch: Batch::default(),
             in_flight: None,
@@ -125,8 +134,8 @@ impl Import {
     }
 
     fn stop_at_long_line(&mut self) {
-        let max = self.line.max();
-        let detail = format!("it is longer than {max} bytes ({LINE_FACTOR} times MAX_BODY).");
+        let (most, name) = (self.line.max(), self.limit_name);
+        let detail = format!("it is longer than {most} bytes ({LINE_FACTOR} times {name}).");
         self.stop(413, self.number, detail);
     }
 

@@ -11,6 +11,7 @@ use crate::document::{Document, DocumentId};
 use crate::http::body::BodyError;
 use crate::http::request::Request;
 use crate::json::{self, Documents, JsonError, JsonErrorKind};
+use crate::limit::NamedLimit;
 use crate::response::{JSON, NDJSON, Problem, Response, json_string};
 use crate::server::service::{Call, Step, Waker};
 
@@ -40,7 +41,8 @@ impl App {
             Some(JSON) => self.collect_documents(request, waker),
             Some(NDJSON) => {
                 let existing = Existing::parse(existing.as_deref())?;
-                let import = Import::new(self.db.clone(), waker.clone(), self.max_body, existing);
+                let import =
+                    Import::new(self.db.clone(), waker.clone(), self.options.max_body, existing);
                 Ok(Step::Import(Box::new(import)))
             }
             _ => Err(unsupported(
@@ -51,8 +53,8 @@ impl App {
     }
 
     fn collect_documents(&self, request: &Request, waker: &Waker) -> Result<Step, Problem> {
-        let max_body = self.max_body;
-        if request.content_length() > Some(max_body as u64) {
+        let max_body = self.options.max_body;
+        if request.content_length() > Some(max_body.value as u64) {
             return Err(too_large(max_body));
         }
         let (db, waker) = (self.db.clone(), waker.clone());
@@ -72,13 +74,14 @@ impl App {
                 Err(problem) => Step::Respond(problem.into()),
             }
         };
-        Ok(Step::Collect { limit: max_body, then: Box::new(then) })
+        Ok(Step::Collect { limit: max_body.value, then: Box::new(then) })
     }
 }
 
-fn too_large(max_body: usize) -> Problem {
+fn too_large(max_body: NamedLimit<usize>) -> Problem {
+    let NamedLimit { value, name } = max_body;
     let detail = format!(
-        "The body is longer than {max_body} bytes (MAX_BODY). Send many documents as \
+        "The body is longer than {value} bytes ({name}). Send many documents as \
          application/x-ndjson, which may be of any length.",
     );
     Problem::new(413, detail)

@@ -63,7 +63,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 /// Why a data file can't be used, for the person who started the program.
 #[derive(Debug)]
-pub(crate) struct OpenError {
+pub(crate) struct DataFileError {
     path: PathBuf,
     problem: Problem,
 }
@@ -80,7 +80,7 @@ enum Problem {
     Io(io::Error),
 }
 
-impl fmt::Display for OpenError {
+impl fmt::Display for DataFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.problem {
@@ -104,17 +104,24 @@ impl fmt::Display for OpenError {
             Problem::Damaged(what) => {
                 write!(f, "the data file {path} is damaged ({what}); it was left as it is")
             }
-            Problem::NoLock(error) => write!(
+            Problem::NoLock(_) => write!(
                 f,
-                "the data file {path} can't be locked against a second process ({error}): put it onto a file system \
-                 that has locks"
+                "the data file {path} can't be locked against a second process; put it onto a file \
+                 system that has locks"
             ),
-            Problem::Io(error) => write!(f, "the data file {path} can't be opened: {error}"),
+            Problem::Io(_) => write!(f, "the data file {path} can't be opened"),
         }
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for DataFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.problem {
+            Problem::NoLock(error) | Problem::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<io::Error> for Problem {
     fn from(error: io::Error) -> Self {
@@ -140,8 +147,8 @@ impl From<Error> for Problem {
 }
 
 /// The file, locked for as long as it is open, and redb on it.
-pub(super) fn open(path: &Path) -> Result<(Arc<File>, Handle), OpenError> {
-    try_open(path).map_err(|problem| OpenError { path: path.to_owned(), problem })
+pub(super) fn open(path: &Path) -> Result<(Arc<File>, Handle), DataFileError> {
+    try_open(path).map_err(|problem| DataFileError { path: path.to_owned(), problem })
 }
 
 fn try_open(path: &Path) -> Result<(Arc<File>, Handle), Problem> {

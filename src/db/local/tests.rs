@@ -14,6 +14,7 @@ use tempfile::{TempDir, tempdir};
 use super::data_file::BEING_CREATED;
 use super::data_file::faults::disk_is_full_after;
 use super::*;
+use crate::error::one_line;
 
 fn new_file() -> (TempDir, PathBuf) {
     let directory = tempdir().unwrap();
@@ -27,7 +28,7 @@ fn open(path: &Path) -> LocalStore {
 
 /// Another test may be starting a process, which has our descriptors, and with them the lock, until
 /// it is another program.
-fn try_open(path: &Path) -> Result<LocalStore, OpenError> {
+fn try_open(path: &Path) -> Result<LocalStore, DataFileError> {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match LocalStore::open(path) {
@@ -82,7 +83,7 @@ fn bson_numbers(numbers: std::ops::Range<i32>) -> Vec<Bson> {
 fn error_of_open(path: &Path) -> String {
     match try_open(path) {
         Ok(_) => panic!("{} was opened", path.display()),
-        Err(error) => error.to_string(),
+        Err(error) => one_line(&error),
     }
 }
 
@@ -309,7 +310,7 @@ fn a_creation_that_is_cut_off_anywhere_is_made_up_for_by_the_next_start() {
     for changes in 0.. {
         let (_directory, path) = new_file();
         disk_is_full_after(Some(changes));
-        let opened = LocalStore::open(&path).map(drop).map_err(|error| error.to_string());
+        let opened = LocalStore::open(&path).map(drop).map_err(|error| one_line(&error));
         disk_is_full_after(None);
         let store = open(&path);
         assert!(ids(&store).is_empty());

@@ -1,6 +1,7 @@
 //! The driver's client: made from the URI at the first call, and made anew where the server refuses
 //! the login and the URI's file says something else by then.
 
+use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,11 +15,11 @@ use mongodb::sync::Client;
 
 use super::attempts;
 use super::failure::{self, Failure};
-use crate::config::{self, Secret};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::percent;
 use crate::queue::MAX_THREADS;
+use crate::secret::Secret;
 use crate::sync::{Monitor, lock};
 
 /// How long to look for a server where the URI does not say: within the 5 s that a request has.
@@ -35,12 +36,17 @@ const MIN_POOL_SIZE: u32 = 2 * 4;
 /// Names this program in the server's log and in `currentOp`.
 const APP_NAME: &str = "two-tier";
 
-/// Where the URI comes from.
-pub(crate) struct UriSource {
-    pub(crate) uri: Secret,
-    /// Read again when the server refuses the login.
-    pub(crate) file: Option<PathBuf>,
+/// What is wrong with a URI. Not the driver's error, nor as its source: that may quote a password.
+#[derive(Debug)]
+pub(crate) struct UriError(String);
+
+impl Display for UriError {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
 }
+
+impl std::error::Error for UriError {}
 
 /// Whether the server has refused a URI's user or password. Most calls that suffer from it are told
 /// of something else: a connection that was closed with the others, or a server that is not to be
@@ -92,27 +98,27 @@ struct State {
 pub(super) fn parse_uri(
     uri: &Secret,
     failure: &Failure,
-) -> Result<(ConnectionString, String), String> {
-    let address = parse(uri.expose()).ok_or_else(|| failure.uri_problem(uri.expose()))?;
+) -> Result<(ConnectionString, String), UriError> {
+    let address = parse(uri.expose()).ok_or_else(|| UriError(failure.uri_problem(uri.expose())))?;
     let Some(database) = address.default_database.clone().filter(|name| !name.is_empty()) else {
-        return Err(
-            "the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned()
-        );
+        return Err(UriError(
+            "the URI names no database; add one, as in mongodb://HOST:27017/DATABASE".to_owned(),
+        ));
     };
     let acknowledgment = address.write_concern.as_ref().and_then(|concern| concern.w.as_ref());
     if acknowledgment == Some(&Acknowledgment::Nodes(0)) {
-        return Err(
-            "with w=0 in the URI, MongoDB confirms no write, and the answer 201 would promise nothing; leave it \
-                    out, which is w=majority"
+        return Err(UriError(
+            "with w=0 in the URI, MongoDB confirms no write, and the answer 201 would promise \
+             nothing; leave it out, which is w=majority"
                 .to_owned(),
-        );
+        ));
     }
     Ok((address, database))
 }
 
 /// The driver (3.9.1) panics on a user or password with a % before some characters beyond ASCII,
 /// and quotes it then.
-fn parse(uri: &str) -> Option<ConnectionString> {
+pub(super) fn parse(uri: &str) -> Option<ConnectionString> {
     let (_, rest) = uri.split_once("://")?;
     let before_options = rest.split('?').next().unwrap_or_default();
     let user_and_password =
@@ -122,16 +128,15 @@ fn parse(uri: &str) -> Option<ConnectionString> {
 }
 
 impl Connector {
-    pub(super) fn new(source: UriSource, address: ConnectionString, metrics: Arc<Metrics>) -> Self {
-        let state = State {
-            uri: source.uri,
-            address,
-            client: None,
-            version: 0,
-            login: Arc::default(),
-            refused: None,
-        };
-        Self { file: source.file, metrics, state: Mutex::new(state) }
+    pub(super) fn new(
+        uri: Secret,
+        file: Option<PathBuf>,
+        address: ConnectionString,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let state =
+            State { uri, address, client: None, version: 0, login: Arc::default(), refused: None };
+        Self { file, metrics, state: Mutex::new(state) }
     }
 
     pub(super) fn client(&self) -> MongoResult<Client> {
@@ -217,7 +222,7 @@ impl Connector {
         if state.version != version {
             return true;
         }
-        let Ok(uri) = config::read_secret(file) else {
+        let Ok(uri) = Secret::read(file) else {
             return false;
         };
         let is_known = |known: &Secret| known.expose() == uri.expose();
@@ -234,7 +239,7 @@ impl Connector {
             if is_same {
                 Ok(address)
             } else {
-                Err("it names another database; restart for that".to_owned())
+                Err(UriError("it names another database; restart for that".to_owned()))
             }
         });
         match usable {
