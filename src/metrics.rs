@@ -1,31 +1,17 @@
-//! What the program counts, and the page that Prometheus reads it from (text format 0.0.4).
+//! What the program counts, and the page that Prometheus reads it from.
 
-use std::fmt::{Display, Write};
+mod exposition;
+mod requests;
+
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::memory::Memory;
-
 use crate::log;
-
-/// Routes as the metrics name them: few and fixed, whatever clients ask for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Route {
-    Root,
-    Data,
-    Document,
-    Other,
-}
-
-const ROUTES: [(Route, &str); 4] = [
-    (Route::Root, "/"),
-    (Route::Data, "/data"),
-    (Route::Document, "/data/{id}"),
-    (Route::Other, "other"),
-];
-// A route without its row would be counted beyond the end.
-const _: () = assert!(ROUTES.len() == Route::Other as usize + 1);
+use crate::memory::Memory;
+use exposition::{Exposition, Histogram};
+use requests::Requests;
+pub(crate) use requests::Route;
 
 /// What a call to the database is for.
 #[derive(Debug, Clone, Copy)]
@@ -44,19 +30,12 @@ const CALLS: [(Call, &str); 4] = [
 ];
 const _: () = assert!(CALLS.len() == Call::Ping as usize + 1);
 const OUTCOMES: [&str; 2] = ["ok", "error"];
-const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
-const STATUSES: [u16; 18] =
-    [200, 201, 400, 401, 404, 405, 408, 409, 413, 414, 415, 417, 431, 500, 501, 503, 505, 507];
-/// Upper bounds of the latency histograms, in microseconds.
-const LATENCIES: [u64; 11] =
-    [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
 /// Upper bounds of the histograms of how many share one call.
 const SHARERS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 
 pub(crate) struct Metrics {
     started: SystemTime,
-    requests: [[[AtomicU64; STATUSES.len()]; METHODS.len()]; ROUTES.len()],
-    latencies: [Histogram<{ LATENCIES.len() }>; ROUTES.len()],
+    requests: Requests,
     connections: AtomicI64,
     in_flight: AtomicI64,
     documents_per_insert: Histogram<{ SHARERS.len() }>,
@@ -67,56 +46,11 @@ pub(crate) struct Metrics {
     database_up: AtomicBool,
 }
 
-/// Counts by upper bound; the last bucket has none.
-struct Histogram<const BOUNDS: usize> {
-    bounds: &'static [u64; BOUNDS],
-    buckets: [AtomicU64; BOUNDS],
-    above: AtomicU64,
-    sum: AtomicU64,
-}
-
-impl<const BOUNDS: usize> Histogram<BOUNDS> {
-    fn new(bounds: &'static [u64; BOUNDS]) -> Self {
-        Self {
-            bounds,
-            buckets: [const { AtomicU64::new(0) }; BOUNDS],
-            above: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
-        }
-    }
-
-    fn observe(&self, value: u64) {
-        let index = self.bounds.partition_point(|&bound| bound < value);
-        self.buckets.get(index).unwrap_or(&self.above).fetch_add(1, Relaxed);
-        self.sum.fetch_add(value, Relaxed);
-    }
-
-    /// `labels` begins with a comma where it is not empty; values are divided by `unit`.
-    fn write(&self, page: &mut Page, name: &str, labels: &str, unit: f64) {
-        let mut count = 0;
-        for (bound, bucket) in self.bounds.iter().zip(&self.buckets) {
-            count += bucket.load(Relaxed);
-            let bound = *bound as f64 / unit;
-            page.sample(&format!("{name}_bucket{{le=\"{bound}\"{labels}}}"), count);
-        }
-        count += self.above.load(Relaxed);
-        page.sample(&format!("{name}_bucket{{le=\"+Inf\"{labels}}}"), count);
-        let own = match labels.strip_prefix(',') {
-            Some(labels) => format!("{{{labels}}}"),
-            None => String::new(),
-        };
-        page.sample(&format!("{name}_sum{own}"), self.sum.load(Relaxed) as f64 / unit);
-        page.sample(&format!("{name}_count{own}"), count);
-    }
-}
-
 impl Metrics {
     pub(crate) fn new() -> Self {
         Self {
             started: SystemTime::now(),
-            requests: [const { [const { [const { AtomicU64::new(0) }; STATUSES.len()] }; METHODS.len()] };
-                ROUTES.len()],
-            latencies: ROUTES.map(|_| Histogram::new(&LATENCIES)),
+            requests: Requests::new(),
             connections: AtomicI64::new(0),
             in_flight: AtomicI64::new(0),
             documents_per_insert: Histogram::new(&SHARERS),
@@ -129,11 +63,7 @@ impl Metrics {
     }
 
     pub(crate) fn request(&self, route: Route, method: &str, status: u16, took: Duration) {
-        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        if let Some(status) = STATUSES.iter().position(|known| *known == status) {
-            self.requests[route as usize][method][status].fetch_add(1, Relaxed);
-        }
-        self.latencies[route as usize].observe(took.as_micros() as u64);
+        self.requests.count(route, method, status, took);
     }
 
     pub(crate) fn add_connections(&self, change: i64) {
@@ -172,13 +102,13 @@ impl Metrics {
 
     /// The page at /metrics.
     pub(crate) fn page(&self, memory: &Memory) -> String {
-        let mut page = Page(String::with_capacity(8192));
+        let mut page = Exposition(String::with_capacity(8192));
         page.describe("two_tier_build_info", "gauge", "The version of this program.");
         page.sample(
             &format!("two_tier_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")),
             1,
         );
-        self.write_requests(&mut page);
+        self.requests.write(&mut page);
         let gauges = [
             ("two_tier_connections", "Open connections.", &self.connections),
             ("two_tier_requests_in_flight", "Requests being answered.", &self.in_flight),
@@ -206,7 +136,7 @@ impl Metrics {
         page.0
     }
 
-    fn write_database(&self, page: &mut Page) {
+    fn write_database(&self, page: &mut Exposition) {
         let name = "two_tier_database_calls_total";
         page.describe(name, "counter", "Calls to the database; many requests can share one.");
         for (call, call_name) in CALLS {
@@ -234,36 +164,8 @@ impl Metrics {
         page.sample(name, self.database_connections.load(Relaxed));
     }
 
-    fn write_requests(&self, page: &mut Page) {
-        let name = "two_tier_http_requests_total";
-        page.describe(name, "counter", "Requests answered.");
-        for (route, route_name) in ROUTES {
-            for (method, counts) in METHODS.iter().zip(&self.requests[route as usize]) {
-                for (status, count) in STATUSES.iter().zip(counts) {
-                    let count = count.load(Relaxed);
-                    if count > 0 {
-                        let labels = format!(
-                            "route=\"{route_name}\",method=\"{method}\",status=\"{status}\""
-                        );
-                        page.sample(&format!("{name}{{{labels}}}"), count);
-                    }
-                }
-            }
-        }
-        let name = "two_tier_http_request_duration_seconds";
-        page.describe(
-            name,
-            "histogram",
-            "Time from the end of a request's head to the end of its answer.",
-        );
-        for (route, route_name) in ROUTES {
-            let labels = format!(",route=\"{route_name}\"");
-            self.latencies[route as usize].write(page, name, &labels, 1e6);
-        }
-    }
-
     /// What every Prometheus client library reports of its process, where Linux says it.
-    fn write_process(&self, page: &mut Page) {
+    fn write_process(&self, page: &mut Exposition) {
         if let Ok(started) = self.started.duration_since(UNIX_EPOCH) {
             let name = "process_start_time_seconds";
             page.describe(name, "gauge", "When the process started, in seconds since 1970.");
@@ -282,7 +184,7 @@ impl Metrics {
     }
 }
 
-fn write_log(page: &mut Page) {
+fn write_log(page: &mut Exposition) {
     let name = "two_tier_log_lines_dropped_total";
     page.describe(
         name,
@@ -301,17 +203,4 @@ fn resident_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
-}
-
-struct Page(String);
-
-impl Page {
-    fn describe(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name_and_labels: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name_and_labels} {value}");
-    }
 }

@@ -16,7 +16,7 @@ use crate::http::request::Request;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::response::{Problem, Response, TEXT};
-use crate::server::service::{Exchange, Service, Step, Waker};
+use crate::server::service::{Begun, Exchange, Service, Step, Waker};
 
 /// The content type of the text format that /metrics is in.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -70,8 +70,10 @@ impl Ops {
 }
 
 impl Service for Ops {
-    fn begin(&self, request: &Request, _: &Waker) -> Step {
-        Step::Respond(self.route(request.method(), request.url()).unwrap_or_else(Response::from))
+    fn begin(&self, request: &Request, _: &Waker) -> Begun {
+        let answer = self.route(request.method(), request.url());
+        // Nobody counts these by their routes.
+        Begun { route: None, step: Step::Respond(answer.unwrap_or_else(Response::from)) }
     }
 
     /// Probes and scrapes would only hide the application's own requests.

@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, Route};
 use crate::response::{HTML, JSON, Problem, Response, TEXT, json_string};
 use crate::secret::Secret;
 use crate::server::ANSWER_WITHIN;
-use crate::server::service::{Exchange, Service, Step, Waker};
+use crate::server::service::{Begun, Exchange, RouteId, Service, Step, Waker};
 use page::Page;
 use target::{Resource, Target};
 
@@ -53,8 +53,7 @@ impl App {
         Self { db, metrics, options, page }
     }
 
-    fn route(&self, request: &Request, waker: &Waker) -> Result<Step, Problem> {
-        let target = Target::parse(request.url())?;
+    fn route(&self, request: &Request, target: &Target, waker: &Waker) -> Result<Step, Problem> {
         if !matches!(target.resource, Resource::Root) {
             self.authorize(request)?;
         }
@@ -64,10 +63,10 @@ impl App {
                 Ok(Step::Respond(self.welcome(request)))
             }
             (Resource::Root, _) => Err(method_not_allowed("GET, HEAD")),
-            (Resource::Data, Method::Get | Method::Head) => self.list(request, &target, waker),
-            (Resource::Data, Method::Post) => self.insert(request, &target, waker),
+            (Resource::Data, Method::Get | Method::Head) => self.list(request, target, waker),
+            (Resource::Data, Method::Post) => self.insert(request, target, waker),
             (Resource::Data, _) => Err(method_not_allowed("GET, HEAD, POST")),
-            (Resource::Document(id), Method::Get | Method::Head) => self.get(id, &target, waker),
+            (Resource::Document(id), Method::Get | Method::Head) => self.get(id, target, waker),
             (Resource::Document(_), _) => Err(method_not_allowed("GET, HEAD")),
         }
     }
@@ -111,17 +110,26 @@ impl App {
 }
 
 impl Service for App {
-    fn begin(&self, request: &Request, waker: &Waker) -> Step {
-        self.route(request, waker).unwrap_or_else(|problem| Step::Respond(problem.into()))
+    fn begin(&self, request: &Request, waker: &Waker) -> Begun {
+        let (route, step) = match Target::parse(request.url()) {
+            Ok(target) => {
+                let route = match target.resource {
+                    Resource::Root => Route::Root,
+                    Resource::Data => Route::Data,
+                    Resource::Document(_) => Route::Document,
+                };
+                (route, self.route(request, &target, waker))
+            }
+            Err(problem) => (Route::Other, Err(problem)),
+        };
+        Begun {
+            route: Some(RouteId(route as usize)),
+            step: step.unwrap_or_else(|problem| Step::Respond(problem.into())),
+        }
     }
 
     fn finished(&self, exchange: &Exchange) {
-        let route = match Target::parse(exchange.target).map(|target| target.resource) {
-            Ok(Resource::Root) => Route::Root,
-            Ok(Resource::Data) => Route::Data,
-            Ok(Resource::Document(_)) => Route::Document,
-            Err(_) => Route::Other,
-        };
+        let route = exchange.route.map_or(Route::Other, |RouteId(number)| Route::of(number));
         self.metrics.request(route, exchange.method, exchange.status, exchange.took);
         log::request(exchange);
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tiny_http::Method;
 
-use super::service::{Exchange, Service};
+use super::service::{Exchange, RouteId, Service};
 use crate::http::head::{Head, Version};
 use crate::http::request::Request;
 use crate::request_id::RequestId;
@@ -20,6 +20,7 @@ pub(super) struct InFlight {
     /// The answer is one to a HEAD.
     is_head: bool,
     started: Instant,
+    pub(super) route: Option<RouteId>,
     pub(super) status: u16,
     /// Of the answer's body that were sent.
     pub(super) bytes: u64,
@@ -65,6 +66,7 @@ impl InFlight {
             asked,
             is_head,
             started,
+            route: None,
             status: 500,
             bytes: 0,
             is_complete: false,
@@ -111,6 +113,7 @@ impl Drop for InFlight {
         self.service.finished(&Exchange {
             method: self.request().map_or("", |request| request.method().as_str()),
             target: self.request().map_or("", |request| request.url()),
+            route: self.route,
             request_id: self.id(),
             status: self.status,
             bytes: self.bytes,

@@ -14,12 +14,24 @@ use crate::response::Response;
 /// What a server answers with.
 pub(crate) trait Service: Send + Sync {
     /// Decides from a request's head alone what becomes of it. Never touches the store.
-    fn begin(&self, request: &Request, waker: &Waker) -> Step;
+    fn begin(&self, request: &Request, waker: &Waker) -> Begun;
     /// An answer has gone out, or could not.
     fn finished(&self, exchange: &Exchange);
     /// A connection was opened (`1`) or closed (`-1`), or a request begins or ends.
     fn count(&self, connections: i64, requests: i64);
 }
+
+/// A request's route, and the first step on it.
+pub(crate) struct Begun {
+    /// None where the request leads nowhere.
+    pub(crate) route: Option<RouteId>,
+    pub(crate) step: Step,
+}
+
+/// The number that a service gives to one of its routes. The server only keeps it with the request,
+/// for `Exchange`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RouteId(pub(crate) usize);
 
 /// What becomes of a request next.
 pub(crate) enum Step {
@@ -122,6 +134,8 @@ pub(crate) struct Exchange<'a> {
     /// Empty, as is `target`, where the request's head was refused.
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
+    /// As `begin` said; none also where the head was refused.
+    pub(crate) route: Option<RouteId>,
     pub(crate) request_id: &'a str,
     pub(crate) status: u16,
     /// Of the body that was sent.

@@ -12,6 +12,7 @@ use crate::http::head::{self, Head, MAX_HEAD};
 use crate::response::Problem;
 use crate::server::exchange::InFlight;
 use crate::server::pace::Pace;
+use crate::server::service::Begun;
 
 const EMPTY_LINE: &[u8] = b"\r\n";
 
@@ -132,12 +133,15 @@ impl Connection {
 
     fn begin_request(&mut self, head: Head, turn: &Turn) -> Flow {
         let body = BodyReader::new(head.framing);
-        let exchange = InFlight::begin(turn.service, head, turn.now);
-        let step = exchange
+        let mut exchange = InFlight::begin(turn.service, head, turn.now);
+        let begun = exchange
             .request()
             .and_then(|request| protect(|| turn.service.begin(request, turn.waker)));
-        match step {
-            Some(step) => self.follow(step, exchange, body, turn),
+        match begun {
+            Some(Begun { route, step }) => {
+                exchange.route = route;
+                self.follow(step, exchange, body, turn)
+            }
             None => self.answer_last(failed(), exchange, turn),
         }
     }

@@ -11,7 +11,9 @@ use tiny_http::Method;
 use crate::http::body::BodyError;
 use crate::http::request::Request;
 use crate::response::{Piece, Problem, Response, Stream, StreamState, TEXT};
-use crate::server::service::{Begin, Call, Exchange, Import, ImportState, Service, Step, Waker};
+use crate::server::service::{
+    Begin, Begun, Call, Exchange, Import, ImportState, RouteId, Service, Step, Waker,
+};
 
 /// The most that `/collect` takes.
 pub(in crate::server) const LIMIT: usize = 2000;
@@ -40,6 +42,8 @@ pub(in crate::server) struct Fake {
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::server) struct Finished {
     pub(in crate::server) method: String,
+    pub(in crate::server) target: String,
+    pub(in crate::server) route: Option<RouteId>,
     pub(in crate::server) id: String,
     pub(in crate::server) status: u16,
     pub(in crate::server) bytes: u64,
@@ -105,9 +109,8 @@ impl Reply {
     }
 }
 
-impl Service for Fake {
-    fn begin(&self, request: &Request, waker: &Waker) -> Step {
-        self.begun.fetch_add(1, SeqCst);
+impl Fake {
+    fn step(&self, request: &Request, waker: &Waker) -> Step {
         let is_read = matches!(request.method(), Method::Get | Method::Head);
         let is_post = *request.method() == Method::Post;
         let store = self.store.clone();
@@ -151,10 +154,24 @@ impl Service for Fake {
             _ => Step::Respond(Problem::new(405, "Not so.").into()),
         }
     }
+}
+
+/// Each target is a route of its own; so many bytes, such a number.
+pub(in crate::server) fn route_of(target: &str) -> RouteId {
+    RouteId(target.len())
+}
+
+impl Service for Fake {
+    fn begin(&self, request: &Request, waker: &Waker) -> Begun {
+        self.begun.fetch_add(1, SeqCst);
+        Begun { route: Some(route_of(request.url())), step: self.step(request, waker) }
+    }
 
     fn finished(&self, exchange: &Exchange) {
         self.finished.lock().unwrap().push(Finished {
             method: exchange.method.to_owned(),
+            target: exchange.target.to_owned(),
+            route: exchange.route,
             id: exchange.request_id.to_owned(),
             status: exchange.status,
             bytes: exchange.bytes,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use super::service::{Fake, Finished};
+use super::service::{Fake, Finished, route_of};
 use crate::server::Timeouts;
 use crate::server::connection::{Connection, Transport, Turn, Wait};
 use crate::server::input::Buffer;
@@ -336,6 +336,12 @@ impl Session {
         assert_eq!(self.fake.open.load(SeqCst), 0, "a request that was not counted out");
         let of_requests = finished.iter().filter(|finished| !finished.method.is_empty()).count();
         assert_eq!(of_requests, begun, "each request is finished once: {finished:?}");
+        for finished in &finished {
+            // A head that was refused has no target; one that panics has not said its route.
+            let is_routed = !finished.target.is_empty() && finished.target != "/panic";
+            let route = is_routed.then(|| route_of(&finished.target));
+            assert!(finished.target == "/panic" || finished.route == route, "{finished:?}");
+        }
         let Client { received, is_reset, .. } = self.client;
         Outcome { answers: without_dates(&received), received, finished, is_reset }
     }
