@@ -5,7 +5,7 @@ from .beside import LARGE, SMALL_POST, WELCOME, alternate, apart, large
 from .cgroup import Confined, Watch, two_tier
 from .findings import Findings
 from .servers import AXUM
-from .slow import NEARLY, Crowd
+from .slow import NEARLY, RIGHT_TO_SHED, Crowd, Limits
 
 COUNTS = [1500, 5000]
 MIXED = "mixed"
@@ -18,8 +18,8 @@ _NOT_ASKED = dict.fromkeys([SMALL_POST.name, *LARGE], "-")
 
 def measure(arguments):
     findings = Findings("Beside slow connections", [
-        "A well-behaved client opens a connection for each request: p50 / p99 / most. `open`: slow connections at the "
-        "start and at the end of its time, of so many. `ended`: what the server did to others, which then came again.",
+        "A well-behaved client opens a connection for each request: p50 / p99 / most. `ended`: what the server did to "
+        "slow ones. " + RIGHT_TO_SHED.format(Limits.connections),
     ])
     for count in arguments.connections or COUNTS:
         bound = P99
@@ -33,13 +33,12 @@ def measure(arguments):
 
 def _axum(findings, count, seconds):
     with Confined([AXUM], MONGODB_URI=NOWHERE, PAGE="cursor") as server:
-        with Crowd(server.address, [kinds.BY_NAME["idle"]], count) as crowd, Watch(server) as watch:
+        with Crowd(server.address, [kinds.BY_NAME["idle"]], count) as crowd, _watch(server, crowd) as watch:
             crowd.wait(_patience(count), lambda: crowd.open >= count)
-            at_start = crowd.open
+            began = len(watch.samples)
             outcome = apart(alternate, server.address, [WELCOME], seconds)["GET /"]
-            at_end = crowd.open
         findings.row(
-            connections="idle, axum", of=count, open=f"{at_start}, {at_end}", **{"GET /": outcome}, **_NOT_ASKED,
+            connections="idle, axum", of=count, open=watch.mean(began), **{"GET /": outcome}, **_NOT_ASKED,
             ended=crowd.said(), **watch.columns(), **_processors(watch, crowd),
         )
         return outcome
@@ -50,26 +49,29 @@ def _two_tier(findings, name, count, bound, arguments):
     title = "all kinds mixed" if name == MIXED else chosen[0].title
     with two_tier() as server:
         server.post(kinds.DOCUMENTS)
-        with Watch(server) as watch, Crowd(server.address, chosen, count) as crowd:
-            crowd.wait(_patience(count), lambda: crowd.open >= count)
-            at_start = crowd.open
+        with Crowd(server.address, chosen, count) as crowd, _watch(server, crowd) as watch:
+            crowd.wait(_patience(count), lambda: crowd.came >= count)
+            began, came = len(watch.samples), crowd.came
             outcomes = apart(alternate, server.address, [WELCOME, SMALL_POST], arguments.seconds)
-            at_end = crowd.open
             others = apart(large, server.address, max(10, 2 * arguments.seconds))
         missed = [f"{what} failed" for what, one in outcomes.items() if one.failures]
         missed += [f"{what} over {bound:.0f} ms" for what, one in outcomes.items() if one.p99 and one.p99 > bound]
         missed += [what for what, took in others.items() if isinstance(took, str)]
         if watch.judged() > arguments.memory:
             missed.append(f"memory over {arguments.memory} MB")
-        if at_start < count * NEARLY:
-            missed.append("few connections open: says nothing")
+        if came < count * NEARLY:
+            missed.append("few connections came: says nothing")
         if server.process.poll() is not None:
             missed.append("the server has ended")
         findings.row(
-            connections=title, of=count, open=f"{at_start}, {at_end}", **outcomes, **_seconds(others),
+            connections=title, of=count, open=watch.mean(began), **outcomes, **_seconds(others),
             ended=crowd.said(), **watch.columns(), **_processors(watch, crowd), missed=missed,
         )
         findings.note(watch.note())
+
+
+def _watch(server, crowd):
+    return Watch(server, gauge=lambda: crowd.open)
 
 
 def _patience(count):

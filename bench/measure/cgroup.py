@@ -155,6 +155,11 @@ class Watch:
             self.resident = process.peak_mb(self.server.pid)
             self.cpu = (process.cpu_seconds(self.server.pid) - self._cpu) / (time.monotonic() - self._began)
 
+    def mean(self, began):
+        """Of the gauge, from that sample on."""
+        values = [gauge for *_, gauge in self.samples[began:]]
+        return round(sum(values) / len(values)) if values else "-"
+
     def note(self):
         text = f"Memory, the most that was seen ten times a second: {self.server.cgroup.source}."
         if self.server.cgroup.path:

@@ -19,6 +19,11 @@ TICK = 0.01
 PIECE = 1 << 16
 # With less of those that were asked for, a row says nothing of what it is about.
 NEARLY = 0.9
+RIGHT_TO_SHED = (
+    "A server may end connections that it has no memory for: they come again, up to {:,} a second, which costs it no "
+    "less than if they had stayed. So a row counts if nearly all have come at least once, and `open` says how many "
+    "there were on average."
+)
 
 
 @dataclasses.dataclass
@@ -40,14 +45,15 @@ def raise_descriptors(needed):
 
 
 class Crowd:
-    """From `with` to its end. `open` is how many are open now, `served` how many had a 200 so far. In the end `counts`
-    is what became of those that the server ended, by status where it gave one, and `cpu` the generator's own processor
-    time by second."""
+    """From `with` to its end. `open` is how many are open now, `came` how many have been, those that came again counted
+    again; `served` how many had a 200 so far. In the end `counts` is what became of those that the server ended, by
+    status where it gave one, and `cpu` the generator's own processor time by second."""
 
     def __init__(self, address, kinds, count, limits=None):
         self.address, self.kinds, self.count, self.limits = address, kinds, count, limits or Limits()
         self.counts, self.cpu = collections.Counter(), 0
         self._open = multiprocessing.Value("i", 0, lock=False)
+        self._came = multiprocessing.Value("i", 0, lock=False)
         self._served = multiprocessing.Value("i", 0, lock=False)
         self._stopped = multiprocessing.Event()
         self._outcome, self._pipe = multiprocessing.Pipe(duplex=False)
@@ -56,6 +62,10 @@ class Crowd:
     @property
     def open(self):
         return self._open.value
+
+    @property
+    def came(self):
+        return self._came.value
 
     @property
     def served(self):
@@ -99,6 +109,7 @@ class Crowd:
         while not self._stopped.is_set() and time.monotonic() < began + MOST_SECONDS and os.getppid() == parent:
             generator.turn()
             self._open.value, self._served.value = generator.established, generator.served
+            self._came.value = generator.came
         cpu = time.process_time() / (time.monotonic() - began)
         generator.close()
         pipe.send((generator.counts, cpu))
@@ -125,7 +136,7 @@ class _Generator:
         self.missing = collections.deque(kinds[index % len(kinds)] for index in range(count))
         self.due = {kind: collections.deque() for kind in kinds}
         self.counts = collections.Counter()
-        self.established = self.served = self.opened = 0
+        self.established = self.served = self.opened = self.came = 0
         self.may_open = self.may_send = 0.0
         self.last = time.monotonic()
 
@@ -173,6 +184,7 @@ class _Generator:
             if not connection.is_connected:
                 connection.is_connected = True
                 self.established += 1
+                self.came += 1
             if self.may_send > 0:
                 self._send(connection)
 
