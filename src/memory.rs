@@ -36,19 +36,20 @@ impl Memory {
         self.held.load(Relaxed) > self.bound
     }
 
-    /// By how many bytes more is held than a shortage explains, while it is being mended.
-    pub(crate) fn excess(&self) -> usize {
-        self.held().saturating_sub(self.bound + self.bound / 8)
+    /// How many bytes have to be given back until a shortage is over for a while.
+    pub(crate) fn shortage(&self) -> usize {
+        self.held().saturating_sub(self.bound - self.bound / 8)
+    }
+
+    /// How many bytes there are for those who wait: so that they do not wait for each other, an
+    /// eighth more than others may have.
+    pub(crate) fn room(&self) -> usize {
+        (self.bound + self.bound / 8).saturating_sub(self.held())
     }
 
     /// By how many bytes more is held than there is room for, with those that wait in sockets.
     pub(crate) fn flood(&self, in_kernel: usize) -> usize {
         (self.held() + in_kernel).saturating_sub(self.bound + self.bound / 2)
-    }
-
-    /// How many bytes have to be given back until a shortage is over for a while.
-    pub(crate) fn shortage(&self) -> usize {
-        self.held.load(Relaxed).saturating_sub(self.bound - self.bound / 8)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::sync::Monitor;
 pub(crate) use connection::ANSWER_WITHIN;
 pub(crate) use listener::listen;
 use places::Places;
-use ready::{Ready, Waiters};
+use ready::Ready;
 use service::{Service, Token, Wake};
 
 /// Room for a JSON document at its deepest, also in an unoptimised build.
@@ -81,8 +81,8 @@ struct Shared {
     memory: Arc<Memory>,
     service: Arc<dyn Service>,
     sweep: sweep::Signal,
-    /// Connections that wait for memory, in the order in which they came.
-    memory_waiters: Waiters,
+    /// A connection waits for memory.
+    memory_is_awaited: AtomicBool,
     /// Every answer is its connection's last.
     is_draining: AtomicBool,
     /// Idle connections are closed.
@@ -119,7 +119,7 @@ impl Server {
             memory,
             service,
             sweep: sweep::Signal::default(),
-            memory_waiters: Waiters::default(),
+            memory_is_awaited: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             ends_bodies: AtomicBool::new(false),

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -75,8 +75,16 @@ fn slow_connections_keep_nobody_waiting() {
 }
 
 fn connections(server: &Server) -> u64 {
+    metric(server, "two_tier_connections")
+}
+
+fn held(server: &Server) -> u64 {
+    metric(server, "two_tier_held_bytes")
+}
+
+fn metric(server: &Server, name: &str) -> u64 {
     let page = server.ops("/metrics").text();
-    let line = page.lines().find_map(|line| line.strip_prefix("two_tier_connections "));
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
 }
 
@@ -142,6 +150,61 @@ fn trickling_bodies_leave_room_for_others() {
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, [201; 5]);
     });
+}
+
+/// Lines of an import that come as fast as the server takes them, never end, and come again as
+/// often as they are given up, until `has_ended`.
+fn send_endless_lines(server: &Server, count: usize, has_ended: &AtomicBool) {
+    const HEAD: &[u8] =
+        b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n\
+        Transfer-Encoding: chunked\r\n\r\n4c4b40\r\n{\"text\":\"";
+    // How often it begins in one round at most: they come from a network.
+    const REOPENED: usize = 5;
+    let begin = || {
+        let connection = Connection::open(server.address);
+        connection.stream().write_all(HEAD).unwrap();
+        connection.stream().set_nonblocking(true).unwrap();
+        (connection, 5_000_000)
+    };
+    let piece = [b'x'; 64 * 1024];
+    let mut lines: Vec<(Connection, usize)> = (0..count).map(|_| begin()).collect();
+    while !has_ended.load(SeqCst) {
+        let mut reopened = 0;
+        for (connection, left) in &mut lines {
+            match connection.stream().write(&piece[..piece.len().min(*left)]) {
+                Ok(count) => *left -= count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) if reopened < REOPENED => {
+                    (*connection, *left) = begin();
+                    reopened += 1;
+                }
+                Err(_) => {}
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn endless_lines_leave_room_for_others() {
+    const LINES: usize = 10_000;
+    let server = Server::start(&[("LOG", "off")]);
+    let has_ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _ended = SetOnDrop(&has_ended);
+        scope.spawn(|| send_endless_lines(&server, 500, &has_ended));
+        wait_for("a shortage", || (held(&server) > 30 * 1024 * 1024).then_some(()));
+        let lines: String = (0..LINES).map(|number| format!("{{\"number\":{number}}}\n")).collect();
+        let body = format!("{{\"text\":\"{}\"}}", "x".repeat(900_000));
+        for round in 1..=3 {
+            let answer = server.import(&lines);
+            assert_eq!(answer.status, 201, "{}", answer.text());
+            let answer = server.post(&body);
+            assert_eq!(answer.status, 201, "{}", answer.text());
+            assert_eq!(server.export().lines().count(), round * (LINES + 1));
+        }
+    });
+    server.expect_no_panic();
 }
 
 #[test]

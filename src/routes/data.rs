@@ -101,7 +101,7 @@ impl App {
                 then,
             ))
         };
-        Step::Call { begin: Box::new(begin), held: 0, needs_memory: true }
+        Step::Call { begin: Box::new(begin), held: 0, needs: PAGE_HELD }
     }
 
     /// `GET /data/<id>`
@@ -125,7 +125,7 @@ impl App {
         let begin = move || -> Box<dyn Call> {
             Box::new(StoreCall::new(Reply::ask(&waker, |done| db.get(id, format, done)), 0, then))
         };
-        Ok(Step::Call { begin: Box::new(begin), held: 0, needs_memory: false })
+        Ok(Step::Call { begin: Box::new(begin), held: 0, needs: 0 })
     }
 }
 

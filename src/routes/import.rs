@@ -18,6 +18,8 @@ use crate::server::service::{self, ImportState, Waker};
 use batch::{Batch, Storing};
 use lines::{LineBuffer, Taken};
 
+/// The beginning of a line that is shorter is taken to be most of it, in bytes.
+const SHORT_LINE: usize = 4 * 1024;
 /// How much longer than a body of JSON a line may be. What GET writes for a document that POST took
 /// can be longer than what was sent (`0,` comes back as `{"$numberInt":"0"},` in the canonical
 /// format), but never so much.
@@ -55,6 +57,10 @@ pub(super) struct Import {
     batch: Batch,
     /// The batch that is being stored while the next one is being read.
     in_flight: Option<Storing>,
+    /// What there is goes into the store before more is taken.
+    stores_early: bool,
+    /// Bytes of BSON that have been in the store.
+    bytes_stored: usize,
     /// Documents that are stored.
     stored: u64,
     /// Documents whose `_id` was there already, where those are passed over.
@@ -99,6 +105,8 @@ impl Import {
             number: 1,
             batch: Batch::default(),
             in_flight: None,
+            stores_early: false,
+            bytes_stored: 0,
             stored: 0,
             passed_over: 0,
             end: End::Open,
@@ -251,12 +259,16 @@ impl service::Import for Import {
     fn poll(&mut self) -> ImportState {
         if let Some(mut batch) = self.in_flight.take() {
             match batch.reply.take() {
-                Some(outcome) => self.note(&batch.lines, outcome),
+                Some(outcome) => {
+                    self.bytes_stored += batch.bytes;
+                    self.stores_early = false;
+                    self.note(&batch.lines, outcome);
+                }
                 None => self.in_flight = Some(batch),
             }
         }
         let must_store = match self.end {
-            End::Open => self.batch.is_full(),
+            End::Open => self.batch.is_full() || (self.stores_early && !self.batch.is_empty()),
             End::Storing(_) => !self.batch.is_empty(),
             End::Failed(_) => false,
         };
@@ -265,7 +277,7 @@ impl service::Import for Import {
             return self.poll();
         }
         match &self.in_flight {
-            Some(batch) if must_store || !self.is_open() => {
+            Some(batch) if must_store || self.stores_early || !self.is_open() => {
                 ImportState::Store { until: batch.until }
             }
             _ if self.line.is_whole() && self.is_open() => ImportState::Work,
@@ -280,9 +292,25 @@ impl service::Import for Import {
         }
     }
 
+    fn store_early(&mut self) -> bool {
+        self.stores_early = self.in_flight.is_some() || !self.batch.is_empty();
+        if self.line.is_empty() {
+            self.line.clear();
+        }
+        self.stores_early
+    }
+
     fn held(&self) -> usize {
         let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.bytes);
         self.line.held() + self.batch.bytes() + in_flight
+    }
+
+    fn stored(&self) -> usize {
+        self.bytes_stored
+    }
+
+    fn to_go(&self) -> usize {
+        if self.line.len() < SHORT_LINE { 0 } else { self.line.max() - self.line.len() }
     }
 }
 

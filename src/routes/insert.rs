@@ -15,8 +15,6 @@ use crate::limit::NamedLimit;
 use crate::response::{JSON, NDJSON, Problem, Response, json_string};
 use crate::server::service::{Call, Step, Waker};
 
-/// Documents up to so many bytes are stored although memory is short.
-const SMALL_INSERT: usize = 1024;
 /// Errors that one answer lists at most.
 const MAX_ERRORS: usize = 1000;
 
@@ -102,7 +100,7 @@ fn store_documents(
     let begin = move || -> Box<dyn Call> {
         Box::new(StoreCall::new(Reply::ask(&waker, |done| db.insert(documents, done)), held, then))
     };
-    Step::Call { begin: Box::new(begin), held, needs_memory: held > SMALL_INSERT }
+    Step::Call { begin: Box::new(begin), held, needs: 0 }
 }
 
 fn answer_to_one(outcome: InsertOutcome) -> Response {

@@ -141,7 +141,7 @@ enum State {
 
 /// A call to the store that has not begun, or is on its way.
 enum Asking {
-    Before { begin: Box<Begin>, held: usize, needs_memory: bool, until: Instant },
+    Before { begin: Box<Begin>, held: usize, needs: usize, until: Instant },
     Underway { call: Box<dyn Call>, until: Instant },
 }
 
@@ -203,10 +203,6 @@ impl Connection {
         }
     }
 
-    pub(super) fn is_in_body(&self) -> bool {
-        matches!(self.state, State::Body(..))
-    }
-
     /// Bytes of memory that it makes the server keep, apart from the page that every place has.
     pub(super) fn held(&self) -> usize {
         self.input.held()
@@ -223,6 +219,16 @@ impl Connection {
     pub(super) fn share(&self) -> usize {
         match &self.state {
             State::Answer(answering) => answering.share(),
+            _ => 0,
+        }
+    }
+
+    /// How many bytes may have to move yet until it needs no more memory.
+    pub(super) fn to_go(&self) -> usize {
+        match &self.state {
+            State::Body(_, receiving) => receiving.to_go(),
+            State::Store(_, _, Asking::Before { needs, .. }) => *needs,
+            State::Answer(answering) => answering.to_go(),
             _ => 0,
         }
     }
@@ -267,9 +273,9 @@ impl Connection {
                 let receiving = Receiving::import(import, rest, exchange.expects_continue(), turn);
                 self.go_on_in(State::Body(exchange, receiving))
             }
-            Step::Call { begin, held, needs_memory } => {
+            Step::Call { begin, held, needs } => {
                 let until = turn.now + ANSWER_WITHIN;
-                let asking = Asking::Before { begin, held, needs_memory, until };
+                let asking = Asking::Before { begin, held, needs, until };
                 self.go_on_in(State::Store(exchange, rest, asking))
             }
         }
@@ -283,12 +289,12 @@ impl Connection {
         turn: &Turn,
     ) -> Flow {
         match asking {
-            Asking::Before { needs_memory: true, until, .. }
+            Asking::Before { needs: 1.., until, .. }
                 if turn.evict || (turn.is_memory_short && turn.now >= until) =>
             {
                 self.answer(short_of_memory(), exchange, rest, turn)
             }
-            Asking::Before { needs_memory: true, until, .. } if turn.is_memory_short => {
+            Asking::Before { needs: 1.., until, .. } if turn.is_memory_short => {
                 self.park_in(State::Store(exchange, rest, asking), Wait::Memory(until))
             }
             Asking::Before { begin, until, .. } => match protect(begin) {

@@ -8,16 +8,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connection::{Connection, Wait};
 use super::service::Token;
 use super::socket::Socket;
 use crate::memory::Charge;
 use crate::sync::lock;
-
-/// How long a connection goes on although memory is short.
-const EXEMPT_FOR: Duration = Duration::from_millis(100);
 
 /// A connection and its socket.
 pub(super) struct Seat {
@@ -48,6 +45,8 @@ pub(super) struct Notes {
     pub(super) held: usize,
     /// Bytes that wait in its socket, where it is paused.
     pub(super) in_kernel: usize,
+    /// How many bytes may have to move yet until it needs no more memory.
+    pub(super) to_go: usize,
     /// Since when it has held any.
     pub(super) held_since: Instant,
     /// Since when it has waited for memory, if it does.
@@ -59,10 +58,8 @@ pub(super) struct Notes {
     pub(super) idle_since: Option<Instant>,
     /// Its memory is needed elsewhere.
     pub(super) evict: bool,
-    /// Since when it has gone on although memory is short.
-    pub(super) exempt_since: Option<Instant>,
-    /// It is among the connections that wait for memory.
-    pub(super) is_in_line: bool,
+    /// It goes on although memory is short, until it has to wait for its client.
+    pub(super) goes_on: bool,
 }
 
 pub(super) struct Places {
@@ -168,23 +165,18 @@ impl Places {
 }
 
 impl Notes {
-    /// Whether it goes on although memory is short.
-    pub(super) fn is_exempt(&self, now: Instant) -> bool {
-        self.exempt_since.is_some_and(|since| now < since + EXEMPT_FOR)
-    }
-
     fn new(now: Instant) -> Self {
         Self {
             held: 0,
             in_kernel: 0,
+            to_go: 0,
             held_since: now,
             waits_since: None,
             moved: 0,
             moved_before: [0; 2],
             idle_since: None,
             evict: false,
-            exempt_since: None,
-            is_in_line: false,
+            goes_on: false,
         }
     }
 }

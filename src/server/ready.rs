@@ -9,14 +9,12 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io;
 
 use super::service::Token;
-use crate::sync::{Monitor, lock};
+use crate::sync::Monitor;
 
 /// Every so many turns long work goes first, so that short work cannot keep it waiting for ever.
 const LONG_FIRST_EVERY: u64 = 8;
@@ -173,42 +171,10 @@ impl Ready {
     }
 }
 
-/// Connections in the order in which they began to wait for something. Most of the time nobody
-/// does, which is seen without the lock.
-#[derive(Default)]
-pub(super) struct Waiters {
-    count: AtomicUsize,
-    tokens: Mutex<VecDeque<Token>>,
-}
-
-impl Waiters {
-    pub(super) fn push_back(&self, token: Token) {
-        self.change(|tokens| tokens.push_back(token));
-    }
-
-    pub(super) fn push_front(&self, token: Token) {
-        self.change(|tokens| tokens.push_front(token));
-    }
-
-    pub(super) fn pop(&self) -> Option<Token> {
-        if self.count.load(Relaxed) == 0 {
-            return None;
-        }
-        self.change(VecDeque::pop_front)
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Token>) -> T) -> T {
-        let mut tokens = lock(&self.tokens);
-        let outcome = change(&mut tokens);
-        self.count.store(tokens.len(), Relaxed);
-        outcome
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::thread;
     use std::time::{Duration, Instant};
 

@@ -41,9 +41,9 @@ pub(crate) enum Step {
     Collect { limit: usize, then: Box<Then> },
     /// The body is to be taken piece by piece.
     Import(Box<dyn Import>),
-    /// The store is to be asked; where that `needs_memory`, once there is some. `held` are the
-    /// bytes of documents that wait until then.
-    Call { begin: Box<Begin>, held: usize, needs_memory: bool },
+    /// The store is to be asked. `held` are the bytes of documents that wait until then. Where the
+    /// answer brings some, `needs` of memory have to be there first, in bytes.
+    Call { begin: Box<Begin>, held: usize, needs: usize },
 }
 
 /// Begins a call to the store.
@@ -74,8 +74,15 @@ pub(crate) trait Import: Send {
     fn poll(&mut self) -> ImportState;
     /// The time that `ImportState::Store` named is over: it is not named again.
     fn give_up(&mut self);
+    /// Has what has come so far stored at once, and nothing more taken before; false if there is
+    /// nothing.
+    fn store_early(&mut self) -> bool;
     /// Bytes of memory in use.
     fn held(&self) -> usize;
+    /// Bytes that have been stored.
+    fn stored(&self) -> usize;
+    /// How many bytes the rest of the line that is coming may have; 0 while that is short.
+    fn to_go(&self) -> usize;
 }
 
 /// What an import waits for.

@@ -2,21 +2,21 @@
 //! and who goes on all the same. Decisions only: the sweep finds the connections, and has them
 //! driven.
 
-use std::cmp::Reverse;
 use std::time::Instant;
 
 use super::service::Token;
 
 /// A connection makes progress if it moves what it holds in at most so many periods of the sweep.
 const PERIODS_FOR_ALL: u64 = 8;
-/// Every so many times the one that has waited the longest goes on, whatever it holds.
-const LONGEST_WAITING_EVERY: u64 = 2;
 
-/// A connection that holds memory.
+/// A connection that holds memory, or waits for some.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
     pub(super) token: Token,
+    /// Bytes, with those that wait in its socket.
     pub(super) held: usize,
+    /// How many bytes may have to move yet until it gives them back.
+    pub(super) to_go: usize,
     /// Bytes in both directions, since it was opened and in the last one or two periods.
     pub(super) moved: u64,
     pub(super) moved_lately: u64,
@@ -26,19 +26,22 @@ pub(super) struct Holder {
     pub(super) waits_since: Option<Instant>,
 }
 
-/// How many bytes too many are held: by the bound, by far, and by more than there is room for.
+/// Bytes that are to be given back by those that are stalled, and by anybody; bytes that are there
+/// for those that wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Levels {
     pub(super) shortage: usize,
-    pub(super) excess: usize,
     pub(super) flood: usize,
+    pub(super) room: usize,
 }
 
 /// Who is asked for what.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) evicted: Vec<Holder>,
-    pub(super) exempt: Option<Token>,
+    pub(super) go_on: Vec<Token>,
+    /// How many others wait.
+    pub(super) waiting: usize,
 }
 
 impl Holder {
@@ -52,45 +55,40 @@ impl Holder {
     }
 }
 
-/// Takes memory from those that hold the most for the least progress, as many as it takes. Where
-/// far too much is held, others follow that hold more than they move, the new ones last, and in the
-/// end those that wait for more, the longest waiting first.
+/// The stalled give up their memory, those first that hold the most for the least progress. All
+/// others are in one line, by how far they have to go: from its beginning go on as many of those
+/// that wait as there is room for, and in a flood its end is given up.
 ///
-/// One of those that wait goes on all the same (`turn` counts the looks), so that not all wait for
-/// each other: the one that holds the least, since it is likely to be done soonest, or every other
-/// time the one that has waited the longest.
-pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, may_exempt: bool, turn: u64) -> Plan {
-    let (mut waiting, mut others): (Vec<_>, Vec<_>) = holders
-        .into_iter()
-        .partition(|holder| holder.waits_since.is_some() && !holder.is_stalled());
-    others.sort_unstable_by_key(|holder| {
-        (!holder.is_stalled(), holder.is_new, Reverse(holder.cost()))
-    });
-    waiting.sort_unstable_by_key(|holder| holder.waits_since);
+/// Unless `one_goes_on` already, at least one does, however far it has to go.
+pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, one_goes_on: bool) -> Plan {
     let mut plan = Plan::default();
     let mut freed = 0;
-    for holder in others {
-        let wanted = if holder.is_stalled() { levels.shortage } else { levels.excess };
-        if freed < wanted && holder.cost() > 0 {
-            freed += holder.held;
-            plan.evicted.push(holder);
-        }
-    }
-    let mut waiting = waiting.into_iter().peekable();
-    while freed < levels.flood
-        && let Some(holder) = waiting.next()
+    let (mut stalled, mut line): (Vec<_>, Vec<_>) =
+        holders.into_iter().partition(Holder::is_stalled);
+    stalled.sort_unstable_by_key(Holder::cost);
+    while freed < levels.shortage
+        && let Some(holder) = stalled.pop()
     {
         freed += holder.held;
         plan.evicted.push(holder);
     }
-    if may_exempt {
-        let longest_waiting = waiting.peek().map(|holder| holder.token);
-        let least_holding = waiting.min_by_key(|holder| holder.held).map(|holder| holder.token);
-        plan.exempt = if turn.is_multiple_of(LONGEST_WAITING_EVERY) {
-            longest_waiting
+    line.append(&mut stalled);
+    line.sort_unstable_by_key(|holder| (holder.to_go, holder.waits_since));
+    while freed < levels.flood
+        && let Some(holder) = line.pop()
+    {
+        freed += holder.held;
+        plan.evicted.push(holder);
+    }
+    let mut room = levels.room;
+    for holder in line.iter().filter(|holder| holder.waits_since.is_some()) {
+        let is_first = !one_goes_on && plan.go_on.is_empty();
+        if plan.waiting == 0 && (holder.to_go <= room || is_first) {
+            room = room.saturating_sub(holder.to_go);
+            plan.go_on.push(holder.token);
         } else {
-            least_holding
-        };
+            plan.waiting += 1;
+        }
     }
     plan
 }
@@ -101,19 +99,23 @@ mod tests {
 
     use super::*;
 
-    const NOTHING: Levels = Levels { shortage: 0, excess: 0, flood: 0 };
+    const NOTHING: Levels = Levels { shortage: 0, flood: 0, room: 0 };
 
     fn holder(place: u32, held: usize, moved_lately: u64) -> Holder {
         let token = Token { place, generation: 0 };
-        Holder { token, held, moved: 0, moved_lately, is_new: false, waits_since: None }
+        Holder { token, held, to_go: 0, moved: 0, moved_lately, is_new: false, waits_since: None }
     }
 
-    fn waiting(place: u32, held: usize, since: Instant) -> Holder {
-        Holder { waits_since: Some(since), ..holder(place, held, held as u64) }
+    fn waiting(place: u32, to_go: usize, since: Instant) -> Holder {
+        Holder { to_go, waits_since: Some(since), ..holder(place, 50_000, 50_000) }
     }
 
-    fn places(plan: &Plan) -> Vec<u32> {
+    fn evicted(plan: &Plan) -> Vec<u32> {
         plan.evicted.iter().map(|holder| holder.token.place).collect()
+    }
+
+    fn going_on(plan: &Plan) -> Vec<u32> {
+        plan.go_on.iter().map(|token| token.place).collect()
     }
 
     #[test]
@@ -123,55 +125,51 @@ mod tests {
             holder(1, 60_000, 10),
             holder(2, 60_000, 0),
             holder(3, 9_000, 0),
+            Holder { is_new: true, ..holder(4, 90_000, 0) },
         ];
-        let plan = relieve(holders, Levels { shortage: 100_000, ..NOTHING }, true, 1);
-        assert_eq!((places(&plan), plan.exempt), (vec![2, 3, 1], None));
-    }
-
-    #[test]
-    fn progress_is_left_alone_below_an_excess() {
-        let new = Holder { is_new: true, ..holder(1, 90_000, 0) };
-        let holders = vec![holder(0, 50_000, 10_000), new, holder(2, 50_000, 60_000)];
-        let shortage = Levels { shortage: 500_000, ..NOTHING };
-        assert_eq!(places(&relieve(holders.clone(), shortage, false, 1)), [0_u32; 0]);
-        let excess = Levels { excess: 100_000, ..shortage };
-        assert_eq!(
-            places(&relieve(holders, excess, false, 1)),
-            [0, 1],
-            "never the one that moves more than it holds"
-        );
+        let plan = relieve(holders, Levels { shortage: 100_000, ..NOTHING }, false);
+        assert_eq!((evicted(&plan), going_on(&plan)), (vec![2, 3, 1], Vec::new()));
     }
 
     #[test]
     fn stalled_are_not_spared_for_waiting() {
-        let stalled = Holder { moved_lately: 1, ..waiting(0, 50_000, Instant::now()) };
-        assert_eq!(
-            places(&relieve(vec![stalled], Levels { shortage: 1, ..NOTHING }, true, 1)),
-            [0]
-        );
+        let stalled = Holder { moved_lately: 1, ..waiting(0, 900_000, Instant::now()) };
+        let shortage = Levels { shortage: 1, ..NOTHING };
+        assert_eq!(evicted(&relieve(vec![stalled.clone()], shortage, false)), [0]);
+        let plan = relieve(vec![stalled], NOTHING, false);
+        assert_eq!((evicted(&plan), going_on(&plan)), (Vec::new(), vec![0]));
     }
 
     #[test]
-    fn waiting_go_in_a_flood_only() {
+    fn in_a_flood_those_are_given_up_that_have_the_furthest_to_go() {
         let now = Instant::now();
-        let holders =
-            vec![waiting(0, 50_000, now), waiting(1, 50_000, now - Duration::from_secs(1))];
-        let levels = Levels { shortage: 500_000, excess: 500_000, flood: 10_000 };
-        assert_eq!(places(&relieve(holders.clone(), levels, true, 1)), [1]);
-        assert_eq!(places(&relieve(holders, Levels { flood: 0, ..levels }, true, 1)), [0_u32; 0]);
+        let holders = vec![
+            waiting(0, 900_000, now),
+            Holder { to_go: 10_000_000, is_new: true, ..holder(1, 50_000, 50_000) },
+            waiting(2, 10_000_000, now - Duration::from_secs(1)),
+            holder(3, 50_000, 50_000),
+        ];
+        let levels = Levels { shortage: 500_000, flood: 60_000, room: 0 };
+        let plan = relieve(holders.clone(), levels, false);
+        assert_eq!((evicted(&plan), going_on(&plan)), (vec![2, 1], vec![0]));
+        assert_eq!(evicted(&relieve(holders, Levels { flood: 0, ..levels }, false)), [0_u32; 0]);
     }
 
     #[test]
-    fn least_holding_goes_on_and_in_turn_the_longest_waiting() {
+    fn those_with_the_least_to_go_go_on_as_far_as_there_is_room() {
         let now = Instant::now();
-        let holders =
-            vec![waiting(0, 4_000, now), waiting(1, 50_000, now - Duration::from_secs(1))];
-        let exempt =
-            |turn| relieve(holders.clone(), NOTHING, true, turn).exempt.map(|token| token.place);
-        assert_eq!(
-            [exempt(1), exempt(2), exempt(3), exempt(4)],
-            [Some(0), Some(1), Some(0), Some(1)]
-        );
-        assert_eq!(relieve(holders.clone(), NOTHING, false, 1).exempt, None);
+        let holders = vec![
+            waiting(0, 500_000, now),
+            waiting(1, 4_000, now),
+            waiting(2, 500_000, now - Duration::from_secs(1)),
+            waiting(3, 700_000, now),
+        ];
+        let go_on = |room, one_goes_on| {
+            let plan = relieve(holders.clone(), Levels { room, ..NOTHING }, one_goes_on);
+            (going_on(&plan), plan.waiting)
+        };
+        assert_eq!(go_on(600_000, false), (vec![1, 2], 2));
+        assert_eq!(go_on(0, false), (vec![1], 3), "one, so that they do not wait for each other");
+        assert_eq!(go_on(0, true), (vec![], 4));
     }
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::connection::{SHORT_IDLE, Wait};
+use super::connection::{SHORT_IDLE, Transport, Wait};
 use super::places::Occupant;
-use super::shortage::{self, Holder, Levels};
+use super::shortage::{self, Holder, Levels, Plan};
 use crate::sync::Monitor;
 
 /// How late a deadline may be noticed.
@@ -42,7 +42,6 @@ impl Shared {
     pub(super) fn sweep(self: Arc<Self>) {
         let mut progress_noted = Instant::now();
         let mut last_look = Instant::now();
-        let mut turn = 0;
         while !self.has_ended.load(Relaxed) {
             self.sweep.wait(TICK);
             // Signals may come in thousands; looks need not.
@@ -55,8 +54,7 @@ impl Shared {
             if notes_progress {
                 progress_noted = Instant::now();
             }
-            self.look(notes_progress, turn);
-            turn += 1;
+            self.look(notes_progress);
             // A place that becomes free when the last one is taken may be noticed by neither side.
             let missed = !self.places.is_full() && self.newcomers_wait.swap(false, Relaxed);
             if (missed || self.accept_fails.load(Relaxed)) && !self.is_refusing.load(Relaxed) {
@@ -65,21 +63,28 @@ impl Shared {
         }
     }
 
-    fn look(&self, notes_progress: bool, turn: u64) {
+    fn look(&self, notes_progress: bool) {
         let now = Instant::now();
         let ends_idle = self.newcomers_wait.load(Relaxed);
         let is_stopping = self.is_stopping.load(Relaxed);
         let ends_bodies = self.ends_bodies.load(Relaxed);
         let is_short = self.memory.is_short();
+        // Whoever begins to wait from here on says so again.
+        let is_awaited = self.memory_is_awaited.swap(false, Relaxed);
         let mut due = Vec::new();
         let mut idle = Vec::new();
         let mut holders = Vec::new();
-        let mut one_is_exempt = false;
         let mut in_kernel = 0;
+        let mut going_on = Vec::new();
         self.places.for_each(|token, place| {
-            one_is_exempt |= place.notes.is_exempt(now);
-            let Occupant::Parked(_, wait) = &place.occupant else { return };
             let notes = &mut place.notes;
+            if let Occupant::Parked(_, Wait::Readable(_) | Wait::Writable(_)) = &place.occupant {
+                notes.goes_on = false;
+            }
+            if notes.goes_on {
+                going_on.push(notes.to_go);
+            }
+            let Occupant::Parked(seat, wait) = &place.occupant else { return };
             let (until, ends_now) = match *wait {
                 Wait::Readable(until) => (until, ends_bodies && notes.idle_since.is_none()),
                 Wait::Memory(until) => (until, ends_bodies),
@@ -92,17 +97,25 @@ impl Shared {
                 if now >= since + SHORT_IDLE {
                     idle.push((since, token));
                 }
-            } else if is_short
-                && notes.held > 0
+            } else if (is_short || is_awaited)
+                && (notes.held > 0 || notes.waits_since.is_some())
                 && notes.idle_since.is_none()
                 && !matches!(wait, Wait::Store(_))
             {
+                if notes_progress && notes.waits_since.is_some() {
+                    notes.in_kernel = seat.socket.waiting();
+                }
                 in_kernel += notes.in_kernel;
+                let moved_lately = notes.moved - notes.moved_before[1];
+                // An answer that is being taken is as good as gone.
+                let is_answer = matches!(wait, Wait::Writable(_));
+                let soon = if is_answer { moved_lately as usize } else { 0 };
                 holders.push(Holder {
                     token,
                     held: notes.held + notes.in_kernel,
+                    to_go: notes.to_go.saturating_sub(soon),
                     moved: notes.moved,
-                    moved_lately: notes.moved - notes.moved_before[1],
+                    moved_lately,
                     is_new: now < notes.held_since + GRACE,
                     waits_since: notes.waits_since,
                 });
@@ -122,28 +135,26 @@ impl Shared {
         for (_, token) in idle {
             self.queue(token, |_| {});
         }
-        if is_short {
-            self.relieve(holders, in_kernel, one_is_exempt, turn);
-        } else {
-            // Whoever freed the memory may have been another server, or nobody's turn.
-            self.wake_for_memory();
+        if is_short || is_awaited {
+            let levels = Levels {
+                shortage: if is_short { self.memory.shortage() } else { 0 },
+                flood: self.memory.flood(in_kernel),
+                room: self.memory.room().saturating_sub(going_on.iter().sum()),
+            };
+            self.relieve(shortage::relieve(holders, levels, !going_on.is_empty()));
         }
     }
 
-    fn relieve(&self, holders: Vec<Holder>, in_kernel: usize, one_is_exempt: bool, turn: u64) {
-        let memory = &self.memory;
-        let levels = Levels {
-            shortage: memory.shortage(),
-            excess: memory.excess(),
-            flood: memory.flood(in_kernel),
-        };
-        let plan = shortage::relieve(holders, levels, !one_is_exempt, turn);
+    fn relieve(&self, plan: Plan) {
         for holder in plan.evicted {
             // Unless it has gone on meanwhile: then it is another request that would be met.
             self.queue(holder.token, |notes| notes.evict = notes.moved == holder.moved);
         }
-        if let Some(token) = plan.exempt {
-            self.queue(token, |notes| notes.exempt_since = Some(Instant::now()));
+        for token in plan.go_on {
+            self.queue(token, |notes| notes.goes_on = true);
+        }
+        if plan.waiting > 0 {
+            self.memory_is_awaited.store(true, Relaxed);
         }
     }
 }

@@ -109,7 +109,7 @@ impl Shared {
                 end_if_idle: newcomers_wait || is_stopping,
                 end_bodies: self.ends_bodies.load(Relaxed),
                 evict: notes.evict,
-                is_memory_short: !notes.is_exempt(now) && self.memory.is_short(),
+                is_memory_short: !notes.goes_on && self.memory.is_short(),
                 may_take_long: turn.is_long,
             },
         );
@@ -138,16 +138,12 @@ impl Shared {
         // What has come of a body that is paused is the kernel's for now: it keeps nobody else
         // waiting.
         notes.in_kernel = if matches!(wait, Wait::Memory(_)) { seat.socket.waiting() } else { 0 };
-        // For one body, and only as long as it is coming.
-        notes.exempt_since = notes.exempt_since.filter(|_| seat.connection.is_in_body());
-        let waited_before = notes.waits_since.is_some();
+        notes.to_go = seat.connection.to_go();
         notes.waits_since =
             matches!(wait, Wait::Memory(_)).then(|| notes.waits_since.unwrap_or(now));
         notes.moved = seat.connection.moved();
         notes.idle_since = seat.connection.idle_since();
         let was_woken = matches!(occupant, Occupant::Driven { woken: true });
-        let waits = !was_woken && matches!(wait, Wait::Memory(_));
-        let joins_line = waits && !std::mem::replace(&mut notes.is_in_line, true);
         let interest = match wait {
             _ if was_woken => None,
             Wait::Readable(_) => Some(EventFlags::IN),
@@ -174,21 +170,22 @@ impl Shared {
             Wait::LongTurn => self.ready.push(Turn { token, is_long: true }),
             Wait::ShortTurn => self.ready.push(Turn { token, is_long: false }),
             _ if was_woken => self.ready.push(Turn { token, is_long: false }),
-            // One that was woken in vain keeps its turn.
-            Wait::Memory(_) if joins_line && waited_before => self.memory_waiters.push_front(token),
-            Wait::Memory(_) if joins_line => self.memory_waiters.push_back(token),
+            Wait::Memory(_) => self.memory_is_awaited.store(true, Relaxed),
             _ => {}
         }
-        if self.memory.is_short() {
+        self.tell_of_memory();
+    }
+
+    /// Has the sweep look where memory is short, or somebody waits for what may have become free.
+    fn tell_of_memory(&self) {
+        if self.memory_is_awaited.load(Relaxed) || self.memory.is_short() {
             self.sweep.notify();
-        } else {
-            self.wake_for_memory();
         }
     }
 
-    /// Has a parked connection driven soon; `note` what for. Whether it still exists.
-    pub(super) fn queue(&self, token: Token, note: impl FnOnce(&mut Notes)) -> bool {
-        let Some(mut place) = self.places.lock(token) else { return false };
+    /// Has a parked connection driven soon; `note` what for.
+    pub(super) fn queue(&self, token: Token, note: impl FnOnce(&mut Notes)) {
+        let Some(mut place) = self.places.lock(token) else { return };
         note(&mut place.notes);
         match std::mem::replace(&mut place.occupant, Occupant::Driven { woken: true }) {
             Occupant::Parked(seat, _) => {
@@ -199,27 +196,13 @@ impl Shared {
             Occupant::Driven { .. } => {}
             occupant => place.occupant = occupant,
         }
-        true
-    }
-
-    /// Wakes the one that has waited for memory the longest; when it is parked again, it wakes the
-    /// next.
-    pub(super) fn wake_for_memory(&self) {
-        while let Some(token) = self.memory_waiters.pop() {
-            // One that has ended wakes nobody.
-            if self.queue(token, |notes| notes.is_in_line = false) {
-                return;
-            }
-        }
     }
 
     /// A connection has ended, and its place is free.
     pub(super) fn end(&self, token: Token) {
         self.service.count(-1, 0);
         self.places.release(token);
-        if !self.memory.is_short() {
-            self.wake_for_memory();
-        }
+        self.tell_of_memory();
         if self.newcomers_wait.swap(false, Relaxed) {
             self.await_newcomers();
         }

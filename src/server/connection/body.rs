@@ -13,8 +13,11 @@ use crate::server::pace::Pace;
 use crate::server::service::{Import, ImportState, Step, Then};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// A body longer than this is long work, and waits where memory is short; in bytes.
+/// A body longer than this is long work; in bytes.
 const LARGE_BODY: usize = 64 * 1024;
+
+/// An import may always hold so much of what it has had stored already: one part of so many.
+const IMPORT_SHARE: usize = 16;
 
 pub(super) struct Receiving {
     body: BodyReader,
@@ -101,11 +104,30 @@ impl Receiving {
         Ok(framing + taken)
     }
 
-    fn length(&self) -> usize {
+    /// It may grow although memory is short.
+    fn is_small(&self) -> bool {
         match &self.sink {
-            Sink::Collect { bytes, .. } => bytes.len(),
-            // It uses up what comes, but for the line that is coming.
-            Sink::Import(import) => import.held(),
+            Sink::Collect { bytes, .. } => bytes.len() < SMALL_BODY,
+            // What it holds is little beside what it has had stored already.
+            Sink::Import(import) => import.held() < SMALL_BODY.max(import.stored() / IMPORT_SHARE),
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        match &self.sink {
+            Sink::Collect { bytes, .. } => bytes.len() > LARGE_BODY,
+            Sink::Import(_) => true,
+        }
+    }
+
+    /// How many bytes may have to come yet until it needs no more memory.
+    pub(super) fn to_go(&self) -> usize {
+        match &self.sink {
+            Sink::Collect { .. } if self.body.has_length() => {
+                usize::try_from(self.body.announced()).unwrap_or(usize::MAX)
+            }
+            Sink::Collect { bytes, limit, .. } => limit - bytes.len(),
+            Sink::Import(import) => import.to_go(),
         }
     }
 }
@@ -225,8 +247,14 @@ impl Connection {
             receiving.pace.restart(turn.now);
         }
         // A client that sends nothing anyhow is not paused, but stalled.
-        if turn.is_memory_short && receiving.length() >= SMALL_BODY && socket.waiting() > 0 {
+        if turn.is_memory_short && !receiving.is_small() && socket.waiting() > 0 {
             receiving.was_paused = true;
+            // An import may have what it needs itself.
+            if let Sink::Import(import) = &mut receiving.sink
+                && protect(|| import.store_early()) == Some(true)
+            {
+                return self.go_on_in(State::Body(exchange, receiving));
+            }
             let until = *receiving.short_until.get_or_insert(turn.now + ANSWER_WITHIN);
             if turn.now >= until {
                 return self.break_body(BodyError::Evicted, exchange, receiving, turn);
@@ -243,9 +271,7 @@ impl Connection {
                 if self.taken < MAX_TAKEN_AT_ONCE {
                     return self.go_on_in(State::Body(exchange, receiving));
                 }
-                let is_long =
-                    receiving.length() > LARGE_BODY || matches!(receiving.sink, Sink::Import(_));
-                let wait = if is_long { Wait::LongTurn } else { Wait::ShortTurn };
+                let wait = if receiving.is_long() { Wait::LongTurn } else { Wait::ShortTurn };
                 self.park_in(State::Body(exchange, receiving), wait)
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {

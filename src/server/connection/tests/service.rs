@@ -121,8 +121,8 @@ impl Fake {
             }
             "/" if is_read => respond(200, "root\n"),
             "/long" if is_read => Step::Respond(Response::new(200, TEXT, "x".repeat(LONG))),
-            "/call" if is_read => call(store, waker, false, || respond(200, "called\n")),
-            "/large" if is_read => call(store, waker, true, || respond(200, &"y".repeat(20_000))),
+            "/call" if is_read => call(store, waker, 0, || respond(200, "called\n")),
+            "/large" if is_read => call(store, waker, 1, || respond(200, &"y".repeat(20_000))),
             "/stream" | "/broken" if is_read => {
                 let breaks = request.url() == "/broken";
                 let stream = Pieces {
@@ -144,7 +144,7 @@ impl Fake {
                 Step::Collect {
                     limit: LIMIT,
                     then: Box::new(move |body| match body {
-                        Ok(body) if is_stored => call(store, waker, false, move || echo(&body)),
+                        Ok(body) if is_stored => call(store, waker, 0, move || echo(&body)),
                         Ok(body) => echo(&body),
                         Err(error) => Step::Respond(Problem::from(error).into()),
                     }),
@@ -196,14 +196,14 @@ fn echo(body: &[u8]) -> Step {
 fn call(
     store: Arc<Store>,
     waker: Waker,
-    needs_memory: bool,
+    needs: usize,
     then: impl FnOnce() -> Step + Send + 'static,
 ) -> Step {
     let begin: Box<Begin> = Box::new(move || {
         let (reply, _) = store.ask(&waker);
         Box::new(Called { store, reply, then: Some(Box::new(then)) })
     });
-    Step::Call { begin, held: 0, needs_memory }
+    Step::Call { begin, held: 0, needs }
 }
 
 struct Called {
@@ -325,8 +325,20 @@ impl Import for Lines {
         self.is_late = true;
     }
 
+    fn store_early(&mut self) -> bool {
+        false
+    }
+
     fn held(&self) -> usize {
         self.line.capacity()
+    }
+
+    fn stored(&self) -> usize {
+        0
+    }
+
+    fn to_go(&self) -> usize {
+        self.line.len()
     }
 }
 
