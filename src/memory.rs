@@ -3,13 +3,30 @@
 //! is the server's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 pub(crate) struct Memory {
     held: AtomicUsize,
     /// In bytes.
     bound: usize,
+    evicted: [AtomicU64; EVICTIONS.len()],
 }
+
+/// Why a request was given up for the sake of others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Eviction {
+    /// It held the most for the least progress.
+    Stalled,
+    /// It had the furthest to go.
+    Flood,
+    /// It waited for memory as long as it may.
+    Waited,
+}
+
+/// As the metrics name them.
+const EVICTIONS: [(Eviction, &str); 3] =
+    [(Eviction::Stalled, "stalled"), (Eviction::Flood, "flood"), (Eviction::Waited, "waited")];
+const _: () = assert!(EVICTIONS.len() == Eviction::Waited as usize + 1);
 
 /// Bytes that count as held until this is dropped.
 pub(crate) struct Charge {
@@ -19,7 +36,16 @@ pub(crate) struct Charge {
 
 impl Memory {
     pub(crate) fn new(bound: usize) -> Self {
-        Self { held: AtomicUsize::new(0), bound }
+        Self { held: AtomicUsize::new(0), bound, evicted: Default::default() }
+    }
+
+    pub(crate) fn count(&self, eviction: Eviction) {
+        self.evicted[eviction as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many requests were given up, by the reason.
+    pub(crate) fn evicted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        EVICTIONS.iter().zip(&self.evicted).map(|((_, name), count)| (*name, count.load(Relaxed)))
     }
 
     pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Charge {

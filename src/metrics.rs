@@ -124,6 +124,16 @@ impl Metrics {
             "Memory held for clients: bodies that come in, answers that go out.",
         );
         page.sample(name, memory.held());
+        let name = "two_tier_evicted_total";
+        page.describe(
+            name,
+            "counter",
+            "Requests and answers given up for want of memory: those that held the most for the least progress, that \
+             had the furthest to go, or that waited too long.",
+        );
+        for (reason, count) in memory.evicted() {
+            page.sample(&format!("{name}{{reason=\"{reason}\"}}"), count);
+        }
         let name = "two_tier_insert_documents";
         page.describe(name, "histogram", "Documents that one insert command carried.");
         self.documents_per_insert.write(&mut page, name, "", 1.0);

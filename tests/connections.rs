@@ -117,6 +117,7 @@ fn stalled_bodies_leave_room_for_others() {
         connection.read_answer()
     });
     let evicted = evicted.expect("an answer to one of them");
+    assert!(metric(&server, "two_tier_evicted_total{reason=\"stalled\"}") > 0);
     assert!(evicted.problem(503).contains("memory"), "{}", evicted.text());
     assert_eq!(evicted.header("retry-after"), Some("1"));
     assert_eq!(server.export().lines().count(), 3);

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::service::Token;
+use crate::memory::Eviction;
 
 /// A connection makes progress if it moves what it holds in at most so many periods of the sweep.
 const PERIODS_FOR_ALL: u64 = 8;
@@ -38,7 +39,7 @@ pub(super) struct Levels {
 /// Who is asked for what.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    pub(super) evicted: Vec<Holder>,
+    pub(super) evicted: Vec<(Holder, Eviction)>,
     pub(super) go_on: Vec<Token>,
     /// How many others wait.
     pub(super) waiting: usize,
@@ -70,7 +71,7 @@ pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, one_goes_on: bool) -
         && let Some(holder) = stalled.pop()
     {
         freed += holder.held;
-        plan.evicted.push(holder);
+        plan.evicted.push((holder, Eviction::Stalled));
     }
     line.append(&mut stalled);
     line.sort_unstable_by_key(|holder| (holder.to_go, holder.waits_since));
@@ -78,7 +79,7 @@ pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, one_goes_on: bool) -
         && let Some(holder) = line.pop()
     {
         freed += holder.held;
-        plan.evicted.push(holder);
+        plan.evicted.push((holder, Eviction::Flood));
     }
     let mut room = levels.room;
     for holder in line.iter().filter(|holder| holder.waits_since.is_some()) {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     fn evicted(plan: &Plan) -> Vec<u32> {
-        plan.evicted.iter().map(|holder| holder.token.place).collect()
+        plan.evicted.iter().map(|(holder, _)| holder.token.place).collect()
     }
 
     fn going_on(plan: &Plan) -> Vec<u32> {

@@ -10,6 +10,7 @@ use super::Shared;
 use super::connection::{SHORT_IDLE, Transport, Wait};
 use super::places::Occupant;
 use super::shortage::{self, Holder, Levels, Plan};
+use crate::memory::Eviction;
 use crate::sync::Monitor;
 
 /// How late a deadline may be noticed.
@@ -92,6 +93,9 @@ impl Shared {
                 Wait::ShortTurn | Wait::LongTurn | Wait::Nothing => return,
             };
             if until <= now || ends_now {
+                if matches!(wait, Wait::Memory(_)) && is_short && !ends_now {
+                    self.memory.count(Eviction::Waited);
+                }
                 due.push(token);
             } else if let Some(since) = notes.idle_since.filter(|_| ends_idle || is_stopping) {
                 if now >= since + SHORT_IDLE {
@@ -146,9 +150,14 @@ impl Shared {
     }
 
     fn relieve(&self, plan: Plan) {
-        for holder in plan.evicted {
-            // Unless it has gone on meanwhile: then it is another request that would be met.
-            self.queue(holder.token, |notes| notes.evict = notes.moved == holder.moved);
+        for (holder, reason) in plan.evicted {
+            self.queue(holder.token, |notes| {
+                // Unless it has gone on meanwhile: then it is another request that would be met.
+                notes.evict = notes.moved == holder.moved;
+                if notes.evict {
+                    self.memory.count(reason);
+                }
+            });
         }
         for token in plan.go_on {
             self.queue(token, |notes| notes.goes_on = true);
