@@ -1,4 +1,4 @@
-"""results.json -> results.md and the charts. Draws what is there, so that a part that was not measured is left out."""
+"""results.json -> results.md and the charts."""
 
 from . import charts
 from .comparison import figures, median
