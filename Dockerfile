@@ -3,7 +3,7 @@
 #   docker run --read-only --cap-drop ALL --memory 128m --publish 127.0.0.1:8080:8080 --volume two-tier:/data two-tier:0.1.0
 #
 # The base image's tag is not pinned by digest: its security updates are wanted, and nothing of it but glibc is shipped.
-FROM docker.io/library/rust:1.95-slim-bookworm AS builder
+FROM docker.io/library/rust:1.95.0-slim-bookworm AS builder
 WORKDIR /build
 
 # A static program with glibc: its allocator serves many threads better than musl's, and since 2.34 it brings its own

@@ -356,6 +356,20 @@ fn image_and_version_are_the_same_everywhere() {
 }
 
 #[test]
+fn rust_version_is_the_same_everywhere() {
+    let toolchain = file("rust-toolchain.toml");
+    let version = toolchain
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
+        .expect("a channel");
+    let base = format!("FROM docker.io/library/rust:{version}-slim-");
+    assert!(dockerfile().iter().any(|line| line.starts_with(&base)), "{base} in the Dockerfile");
+    let minor = version.rsplit_once('.').expect("1.2.3").0;
+    let oldest = format!("rust-version = \"{minor}\"\n");
+    assert!(file("Cargo.toml").contains(&oldest), "{oldest} in Cargo.toml");
+}
+
+#[test]
 fn the_web_tier_runs_as_the_image_s_user() {
     let manifest = Manifest::read();
     let context = &manifest.web()["spec"]["securityContext"];
