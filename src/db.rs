@@ -239,6 +239,12 @@ impl Drop for Db {
     }
 }
 
+/// The embedded store's key of an `_id`; none: it stores no such value.
+#[cfg(fuzzing)]
+pub(crate) fn key_of(id: bson::RawBsonRef<'_>) -> Option<Vec<u8>> {
+    key::encode_value(id).ok()
+}
+
 impl PageQuery {
     pub(crate) fn new(after: Option<DocumentId>, order: Order, limit: usize) -> Self {
         Self { after, order, limit, max_bytes: MAX_PAGE_BYTES }

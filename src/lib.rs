@@ -14,6 +14,9 @@ mod config;
 mod db;
 mod document;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod json;
 mod limit;

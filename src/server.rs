@@ -30,6 +30,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use crate::memory::Memory;
 use crate::sync::Monitor;
 pub(crate) use connection::ANSWER_WITHIN;
+#[cfg(fuzzing)]
+pub(crate) use connection::answers;
 pub(crate) use listener::listen;
 use places::Places;
 use ready::Ready;

@@ -3,66 +3,23 @@
 //! must be answers, strictly: one to each request that the strict reader in support/http.rs
 //! understands, in their order, one error at most to what it does not, and nothing else. They must
 //! be the same if all bytes come at once. It comes to its end in a bounded number of turns, holds
-//! little, and every request is told of once (tests/session.rs).
+//! little, and every request is told of once (testing/session.rs).
 //!
 //! A byte FF in the input is not sent: what follows it arrives on its own.
 #![no_main]
 
-#[path = "../../src"]
-#[allow(dead_code)]
-mod two_tier {
-    pub(crate) mod clock;
-    pub(crate) mod http;
-    pub(crate) mod request_id;
-    pub(crate) mod response;
+mod support {
+    pub mod http;
 }
-#[path = "support/http.rs"]
-mod strict;
 
 use libfuzzer_sys::fuzz_target;
 
-use strict::{Incoming, Request};
-use two_tier::*;
+use support::http::{self as strict, Incoming, Request};
+use two_tier::fuzzing::answers;
 
 const PAUSE: u8 = 0xFF;
 /// Longer than this, what is left of an unwanted body is not read.
 const MAX_INPUT: usize = 60 * 1024;
-
-/// What ../../src/server.rs has of it.
-#[path = "../../src/server"]
-#[allow(dead_code)]
-mod server {
-    mod connection;
-    mod exchange;
-    mod input;
-    mod output;
-    mod pace;
-    mod service;
-    #[path = "connection/tests"]
-    mod tests {
-        pub(super) mod service;
-        pub(super) mod session;
-    }
-
-    use std::time::Duration;
-
-    #[derive(Debug, Clone, Copy)]
-    pub(crate) struct Timeouts {
-        pub(crate) head: Duration,
-        pub(crate) body: Duration,
-        pub(crate) idle: Duration,
-        pub(crate) send: Duration,
-        pub(crate) age: Duration,
-    }
-
-    /// What the client is answered, and the same without what differs from one time to the next.
-    pub(crate) fn answers(pieces: &[&[u8]], takes: &[u8], noise: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let session = tests::session::Session::new();
-        session.fake.become_sound();
-        let outcome = session.run(pieces, takes, noise);
-        (outcome.received, outcome.answers)
-    }
-}
 
 fuzz_target!(|data: &[u8]| {
     if data.len() > MAX_INPUT {
@@ -71,13 +28,13 @@ fuzz_target!(|data: &[u8]| {
     let pieces: Vec<&[u8]> =
         data.split(|&byte| byte == PAUSE).filter(|piece| !piece.is_empty()).collect();
     let sent = pieces.concat();
-    let (received, whole) = server::answers(&[&sent], &[], &[]);
+    let (received, whole) = answers(&[&sent], &[], &[]);
     check(&sent, &received);
     // How the client takes its answers, and what happens for nothing, is as good as chance.
     let takes: Vec<u8> =
         data.iter().rev().take(200).map(|byte| if byte % 3 == 0 { 0 } else { *byte }).collect();
     let noise: Vec<u8> = data.iter().map(|byte| byte % 4).collect();
-    let (_, cut) = server::answers(&pieces, &takes, &noise);
+    let (_, cut) = answers(&pieces, &takes, &noise);
     assert!(
         cut == whole,
         "{:?}\n{:?}",

@@ -3,28 +3,19 @@
 //! nothing costs more memory than a multiple of the input.
 #![no_main]
 
-#[allow(dead_code)]
-#[path = "../../src"]
-mod two_tier {
-    pub(crate) mod document;
-    pub(crate) mod json;
-    pub(crate) mod object_id;
-    pub(crate) mod percent;
+mod support {
+    pub mod memory;
 }
-#[path = "support/memory.rs"]
-mod memory;
 
 use std::collections::HashSet;
+use std::fmt::{Debug, Display};
 
 use bson::raw::CStr;
 use bson::{Decimal128, RawArray, RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 use libfuzzer_sys::fuzz_target;
 
-use memory::bounded;
-use two_tier::document::{self, Document, DocumentId};
-use two_tier::json::{self, Documents, Format};
-use two_tier::object_id;
-use two_tier::percent;
+use support::memory::bounded;
+use two_tier::fuzzing::{self as program, Document, DocumentId, Format, MAX_ID_BYTES_IN_URL};
 
 /// The most heap for a byte of JSON that is read: an array of the shortest documents comes nearest,
 /// with 37.
@@ -36,7 +27,7 @@ const WRITE_FACTOR: usize = 24;
 const CONSTANT: usize = 4096;
 /// The longest BSON whose `_id` is short enough whatever it is: each byte becomes 21 of a URL at
 /// most.
-const MAX_SHORT: usize = DocumentId::MAX_BYTES_IN_URL / 24;
+const MAX_SHORT: usize = MAX_ID_BYTES_IN_URL / 24;
 const MAX_DEPTH: usize = 100;
 
 fuzz_target!(|data: &[u8]| {
@@ -51,12 +42,9 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn read_write_read(json: &[u8]) {
-    let documents = match bounded(json.len(), READ_FACTOR, CONSTANT, || json::parse_documents(json))
-    {
-        Ok(Documents::One(document)) => vec![document],
-        Ok(Documents::Many(documents)) => documents,
-        Err(_) => Vec::new(),
-    };
+    let documents =
+        bounded(json.len(), READ_FACTOR, CONSTANT, || program::parse_documents(json).ok())
+            .unwrap_or_default();
     for document in &documents {
         for format in [Format::Relaxed, Format::Canonical] {
             let json = write(document.raw(), format).expect("what was read is written");
@@ -66,16 +54,16 @@ fn read_write_read(json: &[u8]) {
             assert_eq!(again.raw(), &expected, "{}", String::from_utf8_lossy(&json));
         }
     }
-    let one = bounded(json.len(), READ_FACTOR, CONSTANT, || json::parse_document(json));
+    let one = bounded(json.len(), READ_FACTOR, CONSTANT, || program::parse_document(json));
     assert_eq!(one.is_ok(), documents.len() == 1 && json.trim_ascii_start().starts_with(b"{"));
 }
 
 fn read_write_read_id(text: &str) {
-    let Ok(id) = bounded(text.len(), READ_FACTOR, CONSTANT, || json::parse_id(text)) else {
+    let Ok(id) = bounded(text.len(), READ_FACTOR, CONSTANT, || program::parse_id(text)) else {
         return;
     };
-    let written = json::write_id(&id);
-    let again = json::parse_id(&written).expect("a written _id is read");
+    let written = program::write_id(&id);
+    let again = program::parse_id(&written).expect("a written _id is read");
     let wrapped = |id: &DocumentId| {
         let mut document = RawDocumentBuf::new();
         document.append(bson::raw::cstr!("_id"), id.as_raw());
@@ -115,7 +103,7 @@ fn write_read(bytes: &[u8]) {
             let id: RawBson = id.unwrap_or_else(|| panic!("{error}")).into();
             let is_long = bytes.len() > MAX_SHORT;
             assert!(
-                is_long || DocumentId::new(id).is_err(),
+                is_long || DocumentId::new(id).is_none(),
                 "{error}: {}",
                 String::from_utf8_lossy(&json)
             );
@@ -125,19 +113,19 @@ fn write_read(bytes: &[u8]) {
 
 fn write(raw: &RawDocument, format: Format) -> Option<Vec<u8>> {
     let mut json = Vec::new();
-    let written = bounded(raw.as_bytes().len(), WRITE_FACTOR, CONSTANT, || {
-        json::write_document(raw, format, &mut json)
+    let is_written = bounded(raw.as_bytes().len(), WRITE_FACTOR, CONSTANT, || {
+        program::write_document(raw, format, &mut json)
     });
     assert!(!json.contains(&b'\n'), "a document is one line of NDJSON");
-    if written.is_err() {
+    if !is_written {
         assert_eq!(json, b"");
         return None;
     }
     Some(json)
 }
 
-fn read(json: &[u8]) -> Result<Document, json::JsonError> {
-    bounded(json.len(), READ_FACTOR, CONSTANT, || json::parse_document(json))
+fn read(json: &[u8]) -> Result<Document, impl Display + Debug + use<>> {
+    bounded(json.len(), READ_FACTOR, CONSTANT, || program::parse_document(json))
 }
 
 /// What a document is after it was written and read.

@@ -4,35 +4,20 @@
 //! have equal keys. Keys are never decoded, so there is no way back to try.
 #![no_main]
 
-#[allow(dead_code)]
-#[path = "../../src"]
-mod two_tier {
-    pub(crate) mod document;
-
-    pub(crate) mod db {
-        mod key;
-
-        /// None: the store takes no such `_id`.
-        pub(crate) fn key_of(value: bson::RawBsonRef<'_>) -> Option<Vec<u8>> {
-            key::encode_value(value).ok()
-        }
-    }
+mod support {
+    pub mod memory;
+    pub mod value;
 }
-#[path = "support/memory.rs"]
-mod memory;
-#[path = "support/value.rs"]
-mod value;
 
 use std::cmp::Ordering::{self, Equal, Greater, Less};
 
 use bson::RawDocument;
 use libfuzzer_sys::fuzz_target;
 
-use memory::bounded;
-use two_tier::db::key_of;
-use two_tier::document;
-use value::Value::{self, *};
-use value::{Fields, Source};
+use support::memory::bounded;
+use support::value::Value::{self, *};
+use support::value::{self, Fields, Source};
+use two_tier::fuzzing::key_of;
 
 /// A key for a byte of the value: a text of NULs doubles, and so does a buffer that grows.
 const FACTOR: usize = 8;

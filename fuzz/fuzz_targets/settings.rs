@@ -6,25 +6,19 @@
 //! the opening of DATA_FILE. A MONGODB_URI is only read; nothing connects.
 #![no_main]
 
-#[allow(dead_code)]
-#[path = "support/program.rs"]
-mod program;
-
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
-use program::modules::*;
-
-use config::{Config, StoreConfig};
+use two_tier::fuzzing::{Settings, read_settings, settings_table};
 
 /// Stands in the seeds and in the dictionary, where a secret stands.
 const SECRET: &str = "s3cr3tW0rd";
@@ -34,7 +28,7 @@ static NAMES: LazyLock<Vec<String>> = LazyLock::new(names);
 
 /// All that the table has, those of files too, and the older name of the URI.
 fn names() -> Vec<String> {
-    let table = config::table();
+    let table = settings_table();
     let mut names = Vec::new();
     for name in table
         .lines()
@@ -52,10 +46,10 @@ fn names() -> Vec<String> {
 fuzz_target!(|data: &[u8]| {
     let settings = settings(data);
     set(&settings);
-    match read() {
-        Ok(config) => {
-            assert!(is_told(&settings) || !format!("{config:?}").contains(SECRET));
-            check_meaning(&settings, &config);
+    match read_settings() {
+        Ok(read) => {
+            check_secrets(&settings, &read);
+            check_meaning(&settings, &read);
         }
         Err(error) => check_error(&settings, &error),
     }
@@ -100,26 +94,15 @@ fn set(settings: &BTreeMap<&str, &[u8]>) {
     }
 }
 
-/// As main.rs does, up to the printed line, but for the opening of a data file.
-fn read() -> Result<Config, String> {
-    let line =
-        |error: config::SettingError| format!("two-tier: {}", log::Escaped(&error.to_string()));
-    let config = Config::from_environment().map_err(line)?;
-    if let StoreConfig::Mongo { uri, .. } = &config.store {
-        let is_secret = has_secret_password(uri.expose().as_bytes());
-        let db = db::Db::open(&config, &Arc::new(metrics::Metrics::new())).map_err(line)?;
-        assert!(
-            !is_secret || config_tells(&config) || !db.place().contains(SECRET),
-            "{}",
-            db.place()
-        );
+fn check_secrets(settings: &BTreeMap<&str, &[u8]>, read: &Settings) {
+    assert!(is_told(settings) || !read.debug.contains(SECRET));
+    if let Some(mongodb) = &read.mongodb
+        && has_secret_password(mongodb.uri.as_bytes())
+    {
+        // The place names the collection too.
+        let is_told = mongodb.collection.contains(SECRET);
+        assert!(is_told || !mongodb.place.contains(SECRET), "{}", mongodb.place);
     }
-    Ok(config)
-}
-
-/// `place` names the collection too.
-fn config_tells(config: &Config) -> bool {
-    matches!(&config.store, StoreConfig::Mongo { collection, .. } if collection.contains(SECRET))
 }
 
 /// Whether the URI has the secret where its password is, and nowhere else.
@@ -161,7 +144,7 @@ fn is_told(settings: &BTreeMap<&str, &[u8]>) -> bool {
     })
 }
 
-fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
+fn check_meaning(settings: &BTreeMap<&str, &[u8]>, read: &Settings) {
     for (name, value) in settings {
         let is_secret = name.starts_with("API_TOKEN") || name.starts_with("MONGODB_URI");
         assert!(!is_secret || !value.is_empty(), "{name} is set but empty, and was taken");
@@ -170,15 +153,7 @@ fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
         let value = settings.get(name).filter(|value| !value.is_empty())?;
         Some(str::from_utf8(value).expect("what is no text is refused"))
     };
-    let timeouts = &config.timeouts;
-    for (name, duration) in [
-        ("HEAD_TIMEOUT", timeouts.head),
-        ("BODY_TIMEOUT", timeouts.body),
-        ("IDLE_TIMEOUT", timeouts.idle),
-        ("SEND_TIMEOUT", timeouts.send),
-        ("SHUTDOWN_DELAY", config.shutdown_delay),
-        ("SHUTDOWN_TIMEOUT", config.shutdown_timeout),
-    ] {
+    for (name, duration) in read.durations {
         if let Some(text) = text(name) {
             let milliseconds =
                 quantity(text, &[("ms", 1), ("min", 60_000), ("s", 1000), ("", 1000)]);
@@ -188,39 +163,35 @@ fn check_meaning(settings: &BTreeMap<&str, &[u8]>, config: &Config) {
     if let Some(text) = text("MAX_BODY") {
         assert_eq!(
             quantity(text, &[("KiB", 1024), ("MiB", 1024 * 1024), ("", 1)]),
-            config.max_body as u64
+            read.max_body as u64
         );
     }
     if let Some(text) = text("MAX_CONNECTIONS") {
         assert_eq!(
             text.trim_start_matches('+').trim_start_matches('0'),
-            config.connections.to_string()
+            read.connections.to_string()
         );
     }
     if let Some(text) = text("LOG_RATE") {
-        assert_eq!(
-            text.trim_start_matches('+').trim_start_matches('0'),
-            config.log.max_requests_per_second.to_string()
-        );
+        assert_eq!(text.trim_start_matches('+').trim_start_matches('0'), read.log_rate.to_string());
     }
-    for (name, address) in [("PORT", config.address), ("OPS_PORT", config.ops_address)] {
+    for (name, address) in [("PORT", read.address), ("OPS_PORT", read.ops_address)] {
         if let Some(text) = text(name) {
             assert_eq!(text.parse(), Ok(address.port()), "{name}={text:?}");
         }
     }
     if let Some(host) = text("HOST") {
-        assert_eq!(host.parse(), Ok(config.address.ip()));
+        assert_eq!(host.parse(), Ok(read.address.ip()));
     }
     if let Some(on_or_off) = text("GROUPING") {
-        assert_eq!(on_or_off == "on", config.grouping);
+        assert_eq!(on_or_off == "on", read.grouping);
     }
-    if let (Some(token), Some(given)) = (&config.api_token, text("API_TOKEN")) {
-        assert_eq!(token.expose(), given);
+    if let (Some(token), Some(given)) = (&read.api_token, text("API_TOKEN")) {
+        assert_eq!(token, given);
     }
-    match (&config.store, text("MONGODB_URI")) {
-        (StoreConfig::Mongo { uri, .. }, Some(given)) => assert_eq!(uri.expose(), given),
-        (StoreConfig::Local { .. }, Some(_)) => panic!("the URI is not used"),
-        _ => {}
+    if let Some(given) = text("MONGODB_URI") {
+        let mongodb = read.mongodb.as_ref().expect("the URI is used");
+        assert_eq!(mongodb.uri, given);
     }
 }
 

@@ -21,6 +21,8 @@
 mod answer;
 mod body;
 mod head;
+#[cfg(any(test, fuzzing))]
+mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,8 @@ use crate::response::{Problem, Response};
 use answer::Answering;
 use body::Receiving;
 use head::ReadingHead;
+#[cfg(fuzzing)]
+pub(crate) use testing::answers;
 
 /// How long a connection may be idle whatever others need: a request may be on its way.
 pub(super) const SHORT_IDLE: Duration = Duration::from_millis(900);

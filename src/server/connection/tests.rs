@@ -3,17 +3,15 @@
 
 mod answers;
 mod requests;
-mod service;
-mod session;
 mod time;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::testing::service::PIECES;
+use super::testing::session::{Event, Outcome, Session};
 use requests::{Sent, conversation};
-use service::PIECES;
-use session::{Event, Outcome, Session};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::service::LIMIT;
+use crate::server::connection::testing::service::LIMIT;
 
 /// One request as bytes, and its answer.
 #[derive(Clone)]

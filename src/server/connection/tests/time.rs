@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::service::STORE_TIME;
-use super::session::{Outcome, Session};
+use crate::server::connection::testing::service::STORE_TIME;
+use crate::server::connection::testing::session::{Outcome, Session};
 use crate::server::connection::{ANSWER_WITHIN, GIVE_UP_WITHIN, LINGER, SHORT_IDLE, Wait};
 
 const MOMENT: Duration = Duration::from_millis(1);

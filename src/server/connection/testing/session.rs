@@ -365,7 +365,6 @@ pub(in crate::server) enum Event {
 
 pub(in crate::server) struct Outcome {
     /// As it was received. Two outcomes are equal without it.
-    #[allow(dead_code, reason = "for the fuzz target")]
     pub(in crate::server) received: Vec<u8>,
     pub(in crate::server) answers: Vec<u8>,
     pub(in crate::server) finished: Vec<Finished>,
