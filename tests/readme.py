@@ -31,14 +31,15 @@ PATIENCE = 30  # seconds
 
 # Commands that are run by another file: which, and what is written differently there.
 CI, CLUSTER = ".github/workflows/ci.yml", "tests/operations.sh"
+TESTS = "timeout --verbose --kill-after=1m 40m cargo test --locked"
 ELSEWHERE = {
     # .ci/run is what runs this file.
     ".ci/run": (".ci/run", {".ci/run": "tests/readme.py"}),
     "cargo fmt": (".ci/run", {"fmt": "fmt --check"}),
     "cargo clippy --all-targets -- -D warnings": (".ci/run", {"clippy": "clippy --locked"}),
-    "cargo test": (".ci/run", {"test": "test --locked"}),
+    "cargo test": (".ci/run", {"cargo test": TESTS}),
     # A part of the above.
-    "cargo test --test paging": (".ci/run", {"test --test paging": "test --locked"}),
+    "cargo test --test paging": (".ci/run", {"cargo test --test paging": TESTS}),
     "docker build --tag two-tier:0.1.0 .": (CI, {}),
     "docker run --read-only --cap-drop ALL --memory 128m --publish 127.0.0.1:8080:8080 --volume two-tier:/data two-tier:0.1.0":
         (CI, {"docker run": "docker run --detach --name readme"}),
