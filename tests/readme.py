@@ -135,6 +135,16 @@ def check_links(document):
                 failures.append(f"{document}: {path} has no heading #{anchor}")
 
 
+def check_justfile():
+    """Each command of the justfile also stands in CONTRIBUTING.md, without its arguments."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for line in (ROOT / "justfile").read_text().splitlines():
+        if line.startswith("    ") and not line.startswith("    @"):
+            command = line.split("{{")[0].strip()
+            if command not in text:
+                failures.append(f"justfile: CONTRIBUTING.md does not have {command}")
+
+
 def stands_elsewhere(command):
     """Whether a line of the file is the command, but for what is written differently there."""
     file, differences = ELSEWHERE[command.text]
@@ -220,6 +230,7 @@ def main():
     commands = [command for document in DOCUMENTS for command in commands_of(document)]
     for document in DOCUMENTS:
         check_links(document)
+    check_justfile()
     used = {command.text for command in commands}
     failures.extend(f"ELSEWHERE has a command that no document has: {text}" for text in ELSEWHERE if text not in used)
     with tempfile.TemporaryDirectory() as directory:
