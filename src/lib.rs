@@ -4,7 +4,8 @@
 //! A request goes socket -> `server` -> `routes` -> `db` (through `queue`) -> the store. No thread
 //! waits for its answer, which comes back as the call of a completion and has the connection driven
 //! again.
-#![deny(unsafe_code)]
+// Not in Cargo.toml: tests may.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("two-tier runs on Linux; elsewhere run its container image");

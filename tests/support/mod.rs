@@ -1,7 +1,6 @@
 //! What the tests share: the real binary on ports that the system picks, in a directory of its own,
 //! gone with the test.
-// Each test file is a crate of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate that uses a part of this")]
 
 pub mod collection;
 pub mod conversions;

@@ -36,7 +36,7 @@ proptest! {
     ) {
         let path = NamedTempFile::new().unwrap().into_temp_path();
         fs::write(&path, &before).unwrap();
-        let file = Arc::new(fs::File::options().read(true).write(true).open(&path).unwrap());
+        let file = Arc::new(File::options().read(true).write(true).open(&path).unwrap());
         let data_file = DataFile::held(&file).unwrap();
         let mut expected = before.clone();
         for change in changes {
