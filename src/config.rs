@@ -15,7 +15,11 @@ use crate::routes;
 use crate::server::Timeouts;
 pub use setting::SettingError;
 pub(crate) use setting::{Lookup, SecretSetting, Setting};
-use settings::*;
+use settings::{
+    API_TOKEN, BODY_TIMEOUT, COLLECTION, DATA_FILE, GROUPING, HEAD_TIMEOUT, HOST, IDLE_TIMEOUT,
+    LOG, LOG_RATE, MAX_BODY, MAX_CONNECTION_AGE, MAX_CONNECTIONS, MONGODB_URI, OLDER_MONGODB_URI,
+    OPS_PORT, PORT, SEND_TIMEOUT, SHUTDOWN_DELAY, SHUTDOWN_TIMEOUT, TABLE,
+};
 
 /// What the environment says, checked.
 #[derive(Debug)]

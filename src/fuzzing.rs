@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bson::{RawBson, RawBsonRef, RawDocument, RawDocumentBuf};
 
-use crate::config::{self, Config, StoreConfig};
-use crate::db::{self, Db};
+use crate::config::{self, Config};
+use crate::db::{self, StoreOptions};
+use crate::error::one_line;
 use crate::json::{self, Documents};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::{document, server};
+use crate::{document, program, server};
 
 /// As `DocumentId`'s.
 pub const MAX_ID_BYTES_IN_URL: usize = document::DocumentId::MAX_BYTES_IN_URL;
@@ -116,19 +117,23 @@ pub struct Mongodb {
 
 /// Reads the settings and opens MongoDB, but no data file. The error is what the program prints.
 pub fn read_settings() -> Result<Settings, String> {
-    let line = |error: config::SettingError| format!("two-tier: {error}");
-    let config = Config::from_environment().map_err(line)?;
-    let mongodb = match &config.store {
-        StoreConfig::Mongo { uri, collection, .. } => {
-            let (metrics, memory) = (Arc::new(Metrics::new()), Arc::new(Memory::new(usize::MAX)));
-            let db = Db::open(&config, &metrics, &memory).map_err(line)?;
+    let config =
+        Config::from_environment().map_err(|error| format!("two-tier: {}", one_line(&error)))?;
+    let mongodb = match &config.db.store {
+        StoreOptions::Mongo(options) => {
+            let db = program::open_database(
+                &config,
+                &Arc::new(Metrics::new()),
+                &Arc::new(Memory::new(usize::MAX)),
+            );
+            let db = db.map_err(|error| format!("two-tier: {}", one_line(&error)))?;
             Some(Mongodb {
-                uri: uri.expose().to_owned(),
-                collection: collection.clone(),
+                uri: options.uri.expose().to_owned(),
+                collection: options.collection.clone(),
                 place: db.place().to_owned(),
             })
         }
-        StoreConfig::Local { .. } => None,
+        StoreOptions::Local { .. } => None,
     };
     let timeouts = &config.timeouts;
     Ok(Settings {
@@ -143,11 +148,11 @@ pub fn read_settings() -> Result<Settings, String> {
             ("SHUTDOWN_DELAY", config.shutdown_delay),
             ("SHUTDOWN_TIMEOUT", config.shutdown_timeout),
         ],
-        max_body: config.max_body,
+        max_body: config.routes.max_body.value,
         connections: config.connections,
-        log_rate: config.log.max_requests_per_second,
-        grouping: config.grouping,
-        api_token: config.api_token.as_ref().map(|token| token.expose().to_owned()),
+        log_rate: config.log.max_requests_per_second.value,
+        grouping: config.db.grouping,
+        api_token: config.routes.api_token.as_ref().map(|token| token.expose().to_owned()),
         mongodb,
         debug: format!("{config:?}"),
     })

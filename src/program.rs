@@ -131,7 +131,7 @@ fn stop(config: &Config, server: &Server, ops_server: &Server, ops: &Ops) {
     log::info(format_args!("stopped"));
 }
 
-fn open_database(
+pub(crate) fn open_database(
     config: &Config,
     metrics: &Arc<Metrics>,
     memory: &Arc<Memory>,

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::thread;
 
 use bson::{Bson, Decimal128, Document, doc};
@@ -78,16 +79,31 @@ fn a_reply_that_ends_early_ends_nothing() {
     let all = [numbers(0..20), texts.to_vec()].concat();
     let reversed: Vec<String> = all.iter().rev().cloned().collect();
     for limit in [1, 2, 3, 4, 7, 25, 100] {
-        let pages = |ids: &[String]| ids.chunks(limit).map(<[String]>::to_vec).collect::<Vec<_>>();
-        assert_eq!(walk(&server, &format!("/data?limit={limit}")), pages(&all), "limit={limit}");
-        assert_eq!(
-            walk(&server, &format!("/data?limit={limit}&order=desc")),
-            pages(&reversed),
-            "limit={limit}"
-        );
+        for (order, expected) in [("asc", &all), ("desc", &reversed)] {
+            let pages = walk(&server, &format!("/data?limit={limit}&order={order}"));
+            assert_eq!(&pages.concat(), expected, "limit={limit}, {order}");
+            assert!(pages.iter().all(|page| page.len() <= limit), "limit={limit}, {order}");
+        }
     }
     let lines: Vec<String> = all.iter().map(|id| format!("{{\"_id\":{id}}}")).collect();
     assert_eq!(server.export().lines().collect::<Vec<_>>(), lines);
+}
+
+/// Each query finds one document more at the end than the one before.
+#[test]
+fn page_at_the_end_does_not_chase_writers() {
+    let Some(mongodb) = Mongodb::shared_own() else { return };
+    let proxy = Proxy::start(mongodb.port());
+    let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
+    let next = AtomicI32::new(10);
+    proxy.answer("find", move |command| {
+        let ids: Vec<Bson> = (0..next.fetch_add(1, SeqCst)).map(Bson::Int32).collect();
+        Collection::of_ids(&ids).find(command)
+    });
+    let page = server.get("/data?limit=1000");
+    assert_eq!(page.json().as_array().map(Vec::len), Some(10));
+    assert!(page.next_link().is_some(), "there is more");
+    assert_eq!(proxy.commands("find").len(), 2);
 }
 
 /// As FerretDB 1 does, which refuses a query that names a type which it cannot store.

@@ -2,18 +2,18 @@
 //! the real binary.
 
 /// Objects that begin like a type and are none, one a line.
-pub const WRONG: &str = include_str!("../extended_json/wrong.txt");
+pub(crate) const WRONG: &str = include_str!("../extended_json/wrong.txt");
 
-pub struct Conversion {
+pub(crate) struct Conversion {
     /// The name of an `ElementType`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// As the value is written.
-    pub relaxed: &'static str,
+    pub(crate) relaxed: &'static str,
     /// In which it is read, the relaxed one first.
-    pub forms: Vec<&'static str>,
+    pub(crate) forms: Vec<&'static str>,
 }
 
-pub fn conversions() -> Vec<Conversion> {
+pub(crate) fn conversions() -> Vec<Conversion> {
     let mut conversions = Vec::new();
     let sections = include_str!("../extended_json/conversions.txt").split("\n\n# ").skip(1);
     for (kind, rows) in sections.filter_map(|section| section.split_once('\n')) {

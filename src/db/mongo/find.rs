@@ -34,10 +34,6 @@ impl Filling<'_> {
             self.held += 1;
         }
     }
-
-    fn has_all_its_bytes(&self) -> bool {
-        self.batch.documents.len() >= self.query.max_bytes
-    }
 }
 
 impl MongoStore {
@@ -51,8 +47,7 @@ impl MongoStore {
         Ok(page.batch)
     }
 
-    /// Fills the page with what is after `after`. Where a reply ended too early, gives the `_id` to
-    /// go on after.
+    /// Fills the page with what is after `after`, or gives the `_id` to go on after.
     fn find_after(
         &self,
         after: Option<&DocumentId>,
@@ -89,9 +84,12 @@ impl MongoStore {
         }
     }
 
-    /// Takes what `filter` finds into the page, from one reply. That may end too early, with
-    /// documents that are large (MongoDB's at about 16 MiB): then it gives the `_id` to go on
-    /// after.
+    /// Takes what `filter` finds into the page, from one reply. Where that was asked for too few
+    /// documents, gives the `_id` to go on after.
+    ///
+    /// A reply may end too early, where a document is so large that it does not go into the same one
+    /// (MongoDB's end at about 16 MiB). Then the page ends too: it is not filled up, since whoever
+    /// asks for what has come meanwhile may never be done while others store.
     fn find(&self, filter: &Filter, page: &mut Filling) -> MongoResult<Option<DocumentId>> {
         // One more than the page still takes tells whether there is more. Where documents are so
         // large that the page ends before, the reply need not be longer than the page.
@@ -114,12 +112,11 @@ impl MongoStore {
         let Some(last) = last.filter(|_| !page.batch.more) else {
             return Ok(None);
         };
-        let may_be_all = received < asked || page.has_all_its_bytes();
-        if may_be_all && self.is_last(filter, page.query.order, received, &last)? {
-            return Ok(None);
+        if received == asked {
+            return Ok(Some(last));
         }
-        page.batch.more = page.has_all_its_bytes();
-        Ok((!page.batch.more).then_some(last))
+        page.batch.more = !self.is_last(filter, page.query.order, received, &last)?;
+        Ok(None)
     }
 
     /// Whether what `filter` finds ends with this `_id`, as the `place`th document, from 1. It is
@@ -134,8 +131,9 @@ impl MongoStore {
         let collection = self.collection()?;
         let find = collection.find(filter.clone()).projection(doc! { "_id": 1 });
         let mut cursor = single_batch(find, order, 2).skip(place as u64 - 1).run()?;
-        let is_there =
-            cursor.advance()? && cursor.current().get("_id").ok().flatten() == Some(id.as_raw());
+        // As bytes, for NaN equals nothing.
+        let found = cursor.advance()?.then(|| cursor.current().get("_id").ok().flatten());
+        let is_there = found.flatten().map(DocumentId::stored).as_ref() == Some(id);
         Ok(is_there && !cursor.advance()?)
     }
 
