@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts k8s.yaml on a cluster, shows that it does what README.md says, and removes it again:
-#   tests/cluster.sh            about 20 minutes, most of them the autoscaler's
+#   tests/cluster.sh            about 25 minutes, most of them the autoscaler's
 # The cluster is the one that KUBECONFIG points to; one that has an app-namespace or a mongo-namespace already is left
 # alone. It needs a default StorageClass, metrics-server, and a network that enforces policies. The image two-tier is to
 # be there, built; kind and minikube get it loaded, another cluster by the command in LOAD_IMAGE, which gets two names of
@@ -137,9 +137,9 @@ pass "a document is stored and read"
 
 # --- Nobody notices an update or the loss of a node ------------------------------------------------------------------------
 
-# start_load: 50 clients, for as long as it takes, at most 10 minutes.
+# start_load CLIENTS [-k]: for as long as it takes, at most 10 minutes.
 start_load() {
-  client exec client -- ab -q -l -c 50 -t 600 -n 100000000 "$service/data" >"$work/ab" 2>&1 &
+  client exec client -- ab -q -l -c "$@" -t 600 -n 100000000 "$service/data" >"$work/ab" 2>&1 &
   load=$!
 }
 # stop_load WHAT: ends ab, which then says what it counted.
@@ -154,7 +154,7 @@ stop_load() {
   pass "$1: $(sed -n 's/^Complete requests: */requests: /p' "$work/ab"), none failed"
 }
 
-start_load
+start_load 50
 app rollout restart deployment/app >/dev/null
 app rollout status deployment/app --timeout 5m >/dev/null || fail "the update ends"
 # The last old pod still drains.
@@ -167,7 +167,7 @@ evict() {
 {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "$1", "namespace": "app-namespace"}}
 JSON
 }
-start_load
+start_load 50
 # As `kubectl drain` does it: each pod, as soon as the PodDisruptionBudget lets it go.
 for pod in $(app get pods --output jsonpath='{.items[*].metadata.name}'); do
   wait_for 120 "$pod is evicted" evict "$pod"
@@ -175,10 +175,48 @@ done
 wait_for 90 "the evicted pods are gone" drained
 stop_load "an eviction of every web pod under 50 clients"
 
-start_load
+start_load 50
 scaled_out() { (($(app get deployment app --output jsonpath='{.spec.replicas}') > 2)); }
 wait_for 240 "the autoscaler adds web pods under load" scaled_out
 stop_load "growing under 50 clients"
+
+# --- New pods get their share ----------------------------------------------------------------------------------------------
+
+# Clients that keep their connections know two pods; then there are six. The autoscaler would go
+# on to ten, each in its own time, so it is told how many.
+pods() {
+  app patch hpa app --type merge \
+    --patch "{\"spec\":{\"minReplicas\":$1,\"maxReplicas\":$1}}" >/dev/null
+  wait_for 120 "there are $1 web pods" only "$1"
+}
+only() { [[ $(app get pods --no-headers | wc -l) == "$1" ]] && replicas "$1"; }
+# served: a line for each web pod: its name, and how many requests it has answered.
+served() {
+  local pod
+  for pod in $(app get pods --output jsonpath='{.items[*].metadata.name}'); do
+    # Through the API server: the network policy lets no pod of this test read them.
+    app get --raw "/api/v1/namespaces/app-namespace/pods/$pod:9090/proxy/metrics" |
+      awk -v pod="$pod" '/^two_tier_http_requests_total/ { sum += $2 }
+        END { printf "%s %d\n", pod, sum }'
+  done
+}
+pods 2
+start_load 200 -k
+pods 6
+sleep 120 # twice MAX_CONNECTION_AGE
+served >"$work/before"
+sleep 20
+served >"$work/after"
+stop_load "growing under 200 clients that keep their connections"
+join "$work/before" "$work/after" | awk '{ print $1, $3 - $2 }' >"$work/shares"
+awk '{ share[NR] = $2; sum += $2 }
+  END {
+    for (pod in share) if (share[pod] < sum / NR / 2 || share[pod] > sum / NR * 2) exit 1
+    exit NR != 6
+  }' "$work/shares" || fail "every pod serves between half and twice the mean: $(<"$work/shares")"
+counts=$(cut --delimiter ' ' --fields 2 "$work/shares" | paste --serial --delimiters ' ')
+pass "every pod serves between half and twice the mean: $counts"
+kubectl apply --filename k8s.yaml >/dev/null
 
 # --- An outage of the database -----------------------------------------------------------------------------------------------
 
