@@ -6,30 +6,30 @@ mod support;
 use support::{Answer, Connection, Store};
 
 stores![
-    the_welcome_says_the_time_in_utc_with_milliseconds,
-    the_welcome_is_json_or_a_page_where_the_client_prefers_it,
-    a_document_is_answered_with_where_it_is,
-    a_document_keeps_the_order_of_its_keys_behind_its_id,
-    an_array_is_stored_whole_and_answered_in_its_order,
-    an_array_longer_than_one_command_is_stored_whole,
-    an_array_takes_10000_documents_and_no_more,
-    a_page_of_nothing_is_an_empty_array,
-    the_form_of_the_documents_is_negotiated,
-    json_in_utf_8_is_taken_however_its_type_is_written,
-    a_body_in_chunks_is_taken,
-    a_target_in_absolute_form_is_taken,
-    an_answer_has_a_date_and_its_length,
-    head_answers_as_get_without_the_body,
-    an_id_that_exists_is_a_conflict_that_names_it,
-    an_array_of_which_some_ids_exist_is_stored_without_them,
+    welcome_gives_utc_time_with_milliseconds,
+    welcome_negotiates_json_or_html,
+    post_returns_location_of_document,
+    document_keeps_key_order_after_id,
+    post_stores_array_in_order,
+    post_stores_array_longer_than_command,
+    array_takes_at_most_10000_documents,
+    empty_page_is_empty_array,
+    get_negotiates_form_of_documents,
+    post_takes_spellings_of_json_type,
+    post_takes_chunked_body,
+    request_takes_absolute_target,
+    answer_has_date_and_length,
+    head_answers_as_get_without_body,
+    post_names_existing_id_in_conflict,
+    post_stores_array_without_existing_ids,
     array_refused_for_one_reason_lists_each_document,
-    generated_id_that_is_taken_is_replaced,
-    request_id_tells_nothing_of_object_ids,
-    a_client_that_waits_for_100_continue_gets_it,
-    a_client_that_waits_with_a_body_that_is_refused_gets_only_the_refusal,
+    post_replaces_taken_generated_id,
+    request_id_reveals_no_object_ids,
+    expect_header_gets_100_continue,
+    refused_expectation_gets_only_refusal,
 ];
 
-fn the_welcome_says_the_time_in_utc_with_milliseconds(store: Store) {
+fn welcome_gives_utc_time_with_milliseconds(store: Store) {
     let server = store.start(&[]);
     let before = chrono::Utc::now();
     let answer = server.get("/");
@@ -55,7 +55,7 @@ fn the_welcome_says_the_time_in_utc_with_milliseconds(store: Store) {
     );
 }
 
-fn the_welcome_is_json_or_a_page_where_the_client_prefers_it(store: Store) {
+fn welcome_negotiates_json_or_html(store: Store) {
     let server = store.start(&[]);
     for (accept, content_type) in [
         ("*/*", "text/plain; charset=utf-8"),
@@ -90,7 +90,7 @@ fn the_welcome_is_json_or_a_page_where_the_client_prefers_it(store: Store) {
     }
 }
 
-fn a_document_is_answered_with_where_it_is(store: Store) {
+fn post_returns_location_of_document(store: Store) {
     let server = store.start(&[]);
     let posted = server.post(r#"{"name":"Ada"}"#);
     assert_eq!((posted.status, posted.header("content-type")), (201, Some("application/json")));
@@ -104,7 +104,7 @@ fn a_document_is_answered_with_where_it_is(store: Store) {
     assert_eq!(server.get("/data").text().trim_end(), format!("[{}]", got.text().trim_end()));
 }
 
-fn a_document_keeps_the_order_of_its_keys_behind_its_id(store: Store) {
+fn document_keeps_key_order_after_id(store: Store) {
     let server = store.start(&[]);
     let posted =
         server.post(r#" { "z" : 1 , "a":{"y":[true,null],"b":"x"}, "_id" : 7, "":0, "m":2.50 } "#);
@@ -115,7 +115,7 @@ fn a_document_keeps_the_order_of_its_keys_behind_its_id(store: Store) {
     );
 }
 
-fn an_array_is_stored_whole_and_answered_in_its_order(store: Store) {
+fn post_stores_array_in_order(store: Store) {
     let server = store.start(&[]);
     let posted = server
         .post(r#"[{"_id":"b"},{"_id":3},{"n":1},{"_id":{"$oid":"0123456789abcdef01234567"}}]"#);
@@ -134,7 +134,7 @@ fn an_array_is_stored_whole_and_answered_in_its_order(store: Store) {
     );
 }
 
-fn an_array_longer_than_one_command_is_stored_whole(store: Store) {
+fn post_stores_array_longer_than_command(store: Store) {
     let server = store.start(&[]);
     let documents: Vec<String> = (0..2500).map(|n| format!("{{\"_id\":{n}}}")).collect();
     let answer = server.post(&format!("[{}]", documents.join(","))).json();
@@ -143,7 +143,7 @@ fn an_array_longer_than_one_command_is_stored_whole(store: Store) {
     assert_eq!(server.export().lines().count(), 2500);
 }
 
-fn an_array_takes_10000_documents_and_no_more(store: Store) {
+fn array_takes_at_most_10000_documents(store: Store) {
     let server = store.start(&[]);
     let array = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
     let detail = server.post(&array(10_001)).problem(413);
@@ -152,13 +152,13 @@ fn an_array_takes_10000_documents_and_no_more(store: Store) {
     assert_eq!(server.post(&array(10_000)).json()["inserted"], 10_000);
 }
 
-fn a_page_of_nothing_is_an_empty_array(store: Store) {
+fn empty_page_is_empty_array(store: Store) {
     let answer = store.start(&[]).get("/data");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!((answer.text().as_str(), answer.next_link()), ("[]\n", None));
 }
 
-fn the_form_of_the_documents_is_negotiated(store: Store) {
+fn get_negotiates_form_of_documents(store: Store) {
     let server = store.start(&[]);
     server.post(r#"[{"_id":1},{"_id":2}]"#);
     for (accept, content_type, body) in [
@@ -190,7 +190,7 @@ fn the_form_of_the_documents_is_negotiated(store: Store) {
     }
 }
 
-fn json_in_utf_8_is_taken_however_its_type_is_written(store: Store) {
+fn post_takes_spellings_of_json_type(store: Store) {
     let server = store.start(&[]);
     for content_type in [
         "application/json",
@@ -204,7 +204,7 @@ fn json_in_utf_8_is_taken_however_its_type_is_written(store: Store) {
     }
 }
 
-fn a_body_in_chunks_is_taken(store: Store) {
+fn post_takes_chunked_body(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     connection.send(
@@ -215,7 +215,7 @@ fn a_body_in_chunks_is_taken(store: Store) {
     assert_eq!(connection.request("GET", "/data/1", &[], b"").text(), "{\"_id\":1}\n");
 }
 
-fn a_target_in_absolute_form_is_taken(store: Store) {
+fn request_takes_absolute_target(store: Store) {
     let server = store.start(&[]);
     server.post(r#"{"_id":1}"#);
     assert_eq!(server.get("http://two-tier.example/data/1").text(), "{\"_id\":1}\n");
@@ -223,7 +223,7 @@ fn a_target_in_absolute_form_is_taken(store: Store) {
     assert!(server.get("http://two-tier.example").text().starts_with("Welcome"));
 }
 
-fn an_answer_has_a_date_and_its_length(store: Store) {
+fn answer_has_date_and_length(store: Store) {
     let server = store.start(&[]);
     for answer in [
         server.get("/"),
@@ -240,7 +240,7 @@ fn an_answer_has_a_date_and_its_length(store: Store) {
     }
 }
 
-fn head_answers_as_get_without_the_body(store: Store) {
+fn head_answers_as_get_without_body(store: Store) {
     let server = store.start(&[]);
     server.post(r#"[{"_id":1},{"_id":2}]"#);
     // One connection: a body behind an answer to HEAD would be taken for the next answer.
@@ -267,7 +267,7 @@ fn head_answers_as_get_without_the_body(store: Store) {
     }
 }
 
-fn an_id_that_exists_is_a_conflict_that_names_it(store: Store) {
+fn post_names_existing_id_in_conflict(store: Store) {
     let server = store.start(&[]);
     for (first, again, named) in [
         ("\"a\"", "\"a\"", "\"a\""),
@@ -289,7 +289,7 @@ fn an_id_that_exists_is_a_conflict_that_names_it(store: Store) {
     assert!(documents.as_array().unwrap().iter().all(|document| document["n"] == 1), "{documents}");
 }
 
-fn an_array_of_which_some_ids_exist_is_stored_without_them(store: Store) {
+fn post_stores_array_without_existing_ids(store: Store) {
     let server = store.start(&[]);
     server.post(r#"[{"_id":2,"old":true},{"_id":"x"}]"#);
     let answer = server.post(r#"[{"_id":1},{"_id":2},{"_id":3},{"_id":"x"},{"_id":3}]"#);
@@ -343,7 +343,7 @@ fn array_refused_for_one_reason_lists_each_document(store: Store) {
 }
 
 /// Who has seen an ObjectId can guess the next ones, and take them.
-fn generated_id_that_is_taken_is_replaced(store: Store) {
+fn post_replaces_taken_generated_id(store: Store) {
     let server = store.start(&[]);
     let seen = server.post("{}").json()["ids"][0]["$oid"].as_str().unwrap().to_owned();
     let (second, process) = (u32::from_str_radix(&seen[..8], 16).unwrap(), &seen[8..18]);
@@ -386,7 +386,7 @@ fn generated_id_that_is_taken_is_replaced(store: Store) {
     assert_eq!(by.iter().filter(|by| **by < 10).collect::<Vec<_>>(), [&0, &1, &2]);
 }
 
-fn request_id_tells_nothing_of_object_ids(store: Store) {
+fn request_id_reveals_no_object_ids(store: Store) {
     let server = store.start(&[]);
     let mut seen = std::collections::HashSet::new();
     for _ in 0..20 {
@@ -407,7 +407,7 @@ const WAITING_POST: &[u8] =
     b"POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n\
                               Content-Length: 2\r\nExpect: 100-continue\r\n\r\n";
 
-fn a_client_that_waits_for_100_continue_gets_it(store: Store) {
+fn expect_header_gets_100_continue(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     for _ in 0..3 {
@@ -418,7 +418,7 @@ fn a_client_that_waits_for_100_continue_gets_it(store: Store) {
     }
 }
 
-fn a_client_that_waits_with_a_body_that_is_refused_gets_only_the_refusal(store: Store) {
+fn refused_expectation_gets_only_refusal(store: Store) {
     let server = store.start(&[("MAX_BODY", "1KiB"), ("API_TOKEN", "secret")]);
     for (request_line, headers, status) in [
         (

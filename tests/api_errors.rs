@@ -5,25 +5,25 @@ mod support;
 use support::{Connection, Store, wait_for};
 
 stores![
-    a_body_that_is_not_documents_is_refused_whole_and_says_why,
-    nothing_of_a_body_is_stored_if_a_part_of_it_is_wrong,
-    nesting_is_limited_to_100_levels,
-    an_id_takes_1024_bytes_and_no_more,
-    a_path_that_is_not_there_is_a_404,
-    an_id_that_cannot_be_read_is_a_400,
-    a_method_that_a_resource_does_not_take_is_a_405_that_lists_the_others,
-    an_unknown_parameter_is_a_400_that_lists_the_known_ones,
-    a_parameter_that_cannot_be_used_is_a_400_that_names_it,
-    another_content_type_is_a_415_that_says_what_to_send,
-    a_content_encoding_is_a_415,
-    a_body_over_the_limit_is_a_413_before_it_is_read,
-    a_body_in_chunks_over_the_limit_is_a_413,
-    the_token_is_asked_for_where_documents_are,
+    post_refuses_body_without_documents,
+    post_stores_nothing_of_invalid_array,
+    post_limits_nesting_to_100_levels,
+    id_takes_at_most_1024_bytes,
+    unknown_path_gets_404,
+    unreadable_id_gets_400,
+    wrong_method_gets_405_with_allow,
+    unknown_parameter_gets_400_listing_known,
+    invalid_parameter_gets_400_naming_it,
+    wrong_content_type_gets_415,
+    content_encoding_gets_415,
+    large_body_gets_413_before_reading,
+    large_chunked_body_gets_413,
+    data_requires_bearer_token,
 ];
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-fn a_body_that_is_not_documents_is_refused_whole_and_says_why(store: Store) {
+fn post_refuses_body_without_documents(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     for (body, details) in [
@@ -77,7 +77,7 @@ fn a_body_that_is_not_documents_is_refused_whole_and_says_why(store: Store) {
     assert_eq!(server.get("/data").text(), "[]\n");
 }
 
-fn nothing_of_a_body_is_stored_if_a_part_of_it_is_wrong(store: Store) {
+fn post_stores_nothing_of_invalid_array(store: Store) {
     let server = store.start(&[]);
     let good: String = (0..1500).map(|n| format!("{{\"_id\":{n}}},")).collect();
     let detail = server.post(&format!("[{good}{{\"_id\":[]}}]")).problem(400);
@@ -85,7 +85,7 @@ fn nothing_of_a_body_is_stored_if_a_part_of_it_is_wrong(store: Store) {
     assert_eq!(server.get("/data").text(), "[]\n");
 }
 
-fn nesting_is_limited_to_100_levels(store: Store) {
+fn post_limits_nesting_to_100_levels(store: Store) {
     let server = store.start(&[]);
     let nested = |levels: usize, open: &str, close: &str| {
         format!("{{\"_id\":1,\"v\":{}1{}}}", open.repeat(levels - 1), close.repeat(levels - 1))
@@ -101,7 +101,7 @@ fn nesting_is_limited_to_100_levels(store: Store) {
     assert_eq!(server.get("/data/1").text().trim_end(), deepest);
 }
 
-fn an_id_takes_1024_bytes_and_no_more(store: Store) {
+fn id_takes_at_most_1024_bytes(store: Store) {
     let server = store.start(&[]);
     // A string's length and NUL are counted in.
     let longest = "x".repeat(1024 - 4 - 1);
@@ -112,7 +112,7 @@ fn an_id_takes_1024_bytes_and_no_more(store: Store) {
     assert!(detail.contains("1024"), "{detail}");
 }
 
-fn a_path_that_is_not_there_is_a_404(store: Store) {
+fn unknown_path_gets_404(store: Store) {
     let server = store.start(&[]);
     for target in
         ["/nothing", "/data/", "/data/a/b", "/database", "/Data", "//", "/healthz", "/?/data/1/2"]
@@ -131,7 +131,7 @@ fn a_path_that_is_not_there_is_a_404(store: Store) {
     server.request("DELETE", "/nothing", &[], b"").problem(404);
 }
 
-fn an_id_that_cannot_be_read_is_a_400(store: Store) {
+fn unreadable_id_gets_400(store: Store) {
     let server = store.start(&[]);
     for (segment, named) in [
         ("%", "%"),
@@ -152,7 +152,7 @@ fn an_id_that_cannot_be_read_is_a_400(store: Store) {
     server.get(&format!("/data/{}", "x".repeat(10_000))).problem(404);
 }
 
-fn a_method_that_a_resource_does_not_take_is_a_405_that_lists_the_others(store: Store) {
+fn wrong_method_gets_405_with_allow(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     for (target, methods, allowed) in [
@@ -178,7 +178,7 @@ fn a_method_that_a_resource_does_not_take_is_a_405_that_lists_the_others(store: 
     assert_eq!(server.get("/data").text(), "[]\n");
 }
 
-fn an_unknown_parameter_is_a_400_that_lists_the_known_ones(store: Store) {
+fn unknown_parameter_gets_400_listing_known(store: Store) {
     let server = store.start(&[]);
     for target in
         ["/data?limt=5", "/data?limit=5&page=2", "/data?Limit=1", "/data?x", "/data?%6Cimits=1"]
@@ -200,7 +200,7 @@ fn an_unknown_parameter_is_a_400_that_lists_the_known_ones(store: Store) {
     }
 }
 
-fn a_parameter_that_cannot_be_used_is_a_400_that_names_it(store: Store) {
+fn invalid_parameter_gets_400_naming_it(store: Store) {
     let server = store.start(&[]);
     for (query, details) in [
         ("limit=0", ["limit", "1 to 1000"]),
@@ -226,7 +226,7 @@ fn a_parameter_that_cannot_be_used_is_a_400_that_names_it(store: Store) {
     assert!(detail.contains("limit"), "{detail}");
 }
 
-fn another_content_type_is_a_415_that_says_what_to_send(store: Store) {
+fn wrong_content_type_gets_415(store: Store) {
     let server = store.start(&[]);
     for content_type in [
         "text/plain",
@@ -247,7 +247,7 @@ fn another_content_type_is_a_415_that_says_what_to_send(store: Store) {
     assert_eq!(server.get("/data").text(), "[]\n");
 }
 
-fn a_content_encoding_is_a_415(store: Store) {
+fn content_encoding_gets_415(store: Store) {
     let server = store.start(&[]);
     for (coding, status) in [("gzip", 415), ("br, gzip", 415), ("identity", 201), ("Identity", 201)]
     {
@@ -262,7 +262,7 @@ fn a_content_encoding_is_a_415(store: Store) {
     }
 }
 
-fn a_body_over_the_limit_is_a_413_before_it_is_read(store: Store) {
+fn large_body_gets_413_before_reading(store: Store) {
     let server = store.start(&[("MAX_BODY", "2KiB")]);
     let body = |length: usize| format!("{{\"_id\":1,\"a\":\"{}\"}}", "x".repeat(length - 16));
     let posted = server.post(&body(2048));
@@ -278,7 +278,7 @@ fn a_body_over_the_limit_is_a_413_before_it_is_read(store: Store) {
     );
 }
 
-fn a_body_in_chunks_over_the_limit_is_a_413(store: Store) {
+fn large_chunked_body_gets_413(store: Store) {
     let server = store.start(&[("MAX_BODY", "2KiB")]);
     let mut connection = Connection::open(server.address);
     connection.send(
@@ -288,7 +288,7 @@ fn a_body_in_chunks_over_the_limit_is_a_413(store: Store) {
     connection.read_answer().unwrap().problem(413);
 }
 
-fn the_token_is_asked_for_where_documents_are(store: Store) {
+fn data_requires_bearer_token(store: Store) {
     let server = store.start(&[("API_TOKEN", "open-sesame")]);
     for target in ["/data", "/data/1"] {
         for authorization in [

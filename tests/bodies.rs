@@ -38,7 +38,7 @@ fn chunks<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 #[test]
-fn no_byte_of_a_body_that_is_not_read_is_taken_for_a_request() {
+fn unread_body_is_never_parsed_as_request() {
     let server = start(&[]);
     let requests = [
         (404, "POST /nowhere", "application/json", ""),
@@ -99,7 +99,7 @@ fn no_byte_of_a_body_that_is_not_read_is_taken_for_a_request() {
 }
 
 #[test]
-fn a_connection_goes_on_behind_a_small_body_that_nobody_wanted() {
+fn connection_survives_small_unwanted_body() {
     let server = start(&[]);
     let mut connection = Connection::open(server.address);
     for length in [0, 1, 1024, 1025, 60_000] {
@@ -168,7 +168,7 @@ fn expect_pipeline(connection: &mut Connection) {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order_behind_bodies_of_each_framing() {
+fn pipelined_bodies_get_answers_in_order() {
     let message: String = pipeline().into_iter().map(|(_, request)| request).collect();
     // In one piece, in pieces that end anywhere, and byte by byte.
     for size in [message.len(), 1000, 7, 1] {
@@ -185,7 +185,7 @@ fn pipelined_requests_are_answered_in_their_order_behind_bodies_of_each_framing(
 }
 
 #[test]
-fn a_body_that_is_cut_off_is_not_stored() {
+fn post_ignores_truncated_body() {
     let server = start(&[]);
     let post = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
     let messages = [
@@ -213,7 +213,7 @@ fn a_body_that_is_cut_off_is_not_stored() {
 }
 
 #[test]
-fn of_an_import_that_is_cut_off_the_whole_lines_are_stored_and_counted() {
+fn truncated_import_stores_and_counts_lines() {
     let server = start(&[]);
     let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n";
     let bodies = [
@@ -232,7 +232,7 @@ fn of_an_import_that_is_cut_off_the_whole_lines_are_stored_and_counted() {
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_send_its_body_only_if_it_will_be_read() {
+fn continue_is_sent_only_for_wanted_body() {
     let server = start(&[("API_TOKEN", "secret")]);
     let authorized = "Authorization: Bearer secret\r\n";
     for (status, request, headers) in [

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use support::{Answer, Connection, Server, Store, at_once, wait_for};
 
 stores!(
-    every_answer_is_its_own,
-    readers_never_see_less_than_was_acknowledged_before_they_asked,
-    more_clients_than_connections_are_all_served,
-    one_of_many_equal_ids_wins,
-    a_document_that_is_refused_does_not_hinder_those_that_arrive_with_it,
+    concurrent_clients_get_own_answers,
+    readers_see_all_acknowledged_writes,
+    clients_beyond_connections_are_all_served,
+    one_of_equal_ids_wins,
+    refused_document_leaves_batch_intact,
 );
 
 const CLIENTS: usize = 200;
@@ -76,7 +76,7 @@ fn stored(server: &Server) -> BTreeMap<String, Value> {
     documents
 }
 
-fn every_answer_is_its_own(store: Store) {
+fn concurrent_clients_get_own_answers(store: Store) {
     // Where a page costs a look at the whole collection, that has to be a small one.
     let is_slow = store.lacks("sorting by an index: fewer documents");
     let each = if is_slow { 1 } else { 10 };
@@ -120,7 +120,7 @@ fn every_answer_is_its_own(store: Store) {
     }
 }
 
-fn readers_never_see_less_than_was_acknowledged_before_they_asked(store: Store) {
+fn readers_see_all_acknowledged_writes(store: Store) {
     const WRITERS: usize = 20;
     const EACH: usize = 40;
     let server = store.start(&[]);
@@ -156,7 +156,7 @@ fn readers_never_see_less_than_was_acknowledged_before_they_asked(store: Store) 
     assert_eq!(stored(&server).len(), WRITERS * EACH);
 }
 
-fn more_clients_than_connections_are_all_served(store: Store) {
+fn clients_beyond_connections_are_all_served(store: Store) {
     const EACH: usize = 5;
     let server = store.start(&[("MAX_CONNECTIONS", "8")]);
     at_once(CLIENTS, |number| {
@@ -174,7 +174,7 @@ fn more_clients_than_connections_are_all_served(store: Store) {
     assert_eq!(stored(&server).len(), CLIENTS * EACH);
 }
 
-fn one_of_many_equal_ids_wins(store: Store) {
+fn one_of_equal_ids_wins(store: Store) {
     let server = store.start(&[]);
     for id in 0..10 {
         let winners = AtomicUsize::new(0);
@@ -195,7 +195,7 @@ fn one_of_many_equal_ids_wins(store: Store) {
     assert_eq!(stored(&server).len(), 10);
 }
 
-fn a_document_that_is_refused_does_not_hinder_those_that_arrive_with_it(store: Store) {
+fn refused_document_leaves_batch_intact(store: Store) {
     let server = store.start(&[]);
     assert_eq!(server.post("{\"_id\":\"taken\"}").status, 201);
     at_once(CLIENTS, |number| {

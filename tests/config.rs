@@ -101,7 +101,7 @@ fn refusal_with(settings: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_value_that_a_setting_does_not_take_ends_the_process_with_what_it_takes() {
+fn start_fails_on_invalid_value() {
     for (name, values, takes) in BAD {
         for value in *values {
             let line = refusal_with(&[(name, value)]);
@@ -114,7 +114,7 @@ fn a_value_that_a_setting_does_not_take_ends_the_process_with_what_it_takes() {
 }
 
 #[test]
-fn a_value_that_is_not_text_ends_the_process() {
+fn start_fails_on_non_utf8_value() {
     let directory = Directory::new();
     for name in ["PORT", "API_TOKEN", "DATA_FILE"] {
         let mut command = start_with(directory.path(), &[]);
@@ -125,7 +125,7 @@ fn a_value_that_is_not_text_ends_the_process() {
 }
 
 #[test]
-fn every_setting_in_the_help_is_tested_here() {
+fn every_setting_has_test_values() {
     let tested: BTreeSet<String> =
         BAD.iter().map(|(name, ..)| name).chain(&NAMES).map(|name| (*name).into()).collect();
     let named =
@@ -134,7 +134,7 @@ fn every_setting_in_the_help_is_tested_here() {
 }
 
 #[test]
-fn an_empty_value_is_the_default() {
+fn empty_value_means_default() {
     let is_left_out = |name: &str| name.ends_with("PORT") || SECRETS.contains(&name);
     let empty = BAD.iter().map(|(name, ..)| (*name, "")).filter(|(name, _)| !is_left_out(name));
     let server = Server::start(&empty.collect::<Vec<_>>());
@@ -143,7 +143,7 @@ fn an_empty_value_is_the_default() {
 }
 
 #[test]
-fn secret_that_is_set_but_empty_ends_the_process() {
+fn start_fails_on_empty_secret() {
     for name in ["API_TOKEN", "API_TOKEN_FILE", "MONGODB_URI", "MONGODB_URI_FILE", "MONOGODB_URI"] {
         let line = refusal_with(&[(name, "")]);
         assert!(line.starts_with(&format!("{name}: ")) && line.contains("empty"), "{line}");
@@ -156,7 +156,7 @@ fn secret_that_is_set_but_empty_ends_the_process() {
 }
 
 #[test]
-fn times_and_sizes_have_units() {
+fn settings_take_times_and_sizes_with_units() {
     for (name, value) in [
         ("HEAD_TIMEOUT", "10"),
         ("HEAD_TIMEOUT", "1500ms"),
@@ -174,7 +174,7 @@ fn times_and_sizes_have_units() {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_process_and_leaves_no_file() {
+fn start_fails_on_taken_port() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for name in ["PORT", "OPS_PORT"] {
@@ -189,14 +189,14 @@ fn a_port_that_is_taken_ends_the_process_and_leaves_no_file() {
 }
 
 #[test]
-fn an_address_that_is_not_this_machines_ends_the_process() {
+fn start_fails_on_foreign_address() {
     // Reserved for documentation (RFC 5737).
     let line = refusal_with(&[("HOST", "192.0.2.1")]);
     assert!(line.starts_with("HOST: ") && line.contains("192.0.2.1"), "{line}");
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_ends_the_process() {
+fn start_fails_on_unwritable_directory() {
     let directory = Directory::new();
     fs::create_dir(directory.join("folder")).unwrap();
     // Not even root can make a file in /proc.
@@ -215,7 +215,7 @@ fn a_directory_that_cannot_be_written_ends_the_process() {
 }
 
 #[test]
-fn a_second_process_on_the_same_file_ends_and_the_first_one_goes_on() {
+fn start_fails_on_file_in_use() {
     let server = Server::start(&[]);
     assert_eq!(server.post("{\"_id\":1}").status, 201);
     let directory = server.directory();
@@ -235,7 +235,7 @@ fn a_second_process_on_the_same_file_ends_and_the_first_one_goes_on() {
 }
 
 #[test]
-fn a_file_that_is_not_this_programs_is_said_so_and_never_touched() {
+fn start_leaves_foreign_file_untouched() {
     let directory = Directory::new();
     let noise = (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
     for (name, content) in [
@@ -263,7 +263,7 @@ fn a_file_that_is_not_this_programs_is_said_so_and_never_touched() {
 }
 
 #[test]
-fn a_damaged_file_is_said_so_and_never_touched() {
+fn start_leaves_damaged_file_untouched() {
     let server = Server::start(&[]);
     let documents: String =
         (0..5000).map(|n| format!("{{\"_id\":{n},\"text\":\"{n:0100}\"}}\n")).collect();
@@ -298,7 +298,7 @@ fn assert_untouched(directory: &Directory, name: &str) {
 }
 
 #[test]
-fn a_secret_is_read_from_the_file_that_its_name_file_names() {
+fn secret_is_read_from_file_setting() {
     let directory = Directory::new();
     for content in ["open-sesame", "open-sesame\n", "open-sesame\r\n"] {
         fs::write(directory.join("token"), content).unwrap();
@@ -313,7 +313,7 @@ fn a_secret_is_read_from_the_file_that_its_name_file_names() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_used_ends_the_process_and_is_not_printed() {
+fn start_fails_on_bad_secret_unprinted() {
     let directory = Directory::new();
     for (name, content) in [
         ("empty", ""),
@@ -358,7 +358,7 @@ fn a_secret_that_cannot_be_used_ends_the_process_and_is_not_printed() {
 }
 
 #[test]
-fn the_start_is_one_line_with_the_address_the_store_and_how_to_try_it() {
+fn start_logs_address_store_and_example() {
     let server = Server::start(&[("DATA_FILE", "documents.redb")]);
     let log = server.log();
     let [line] = log.as_slice() else { panic!("{log:#?}") };
@@ -383,7 +383,7 @@ fn start_warns_of_placeholder_password() {
 }
 
 #[test]
-fn an_ipv6_host_and_every_address_at_once_are_listened_on() {
+fn server_listens_on_ipv6_and_wildcard() {
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     let welcome =
         |address: SocketAddr| Connection::open(address).request("GET", "/", &[], b"").status;
@@ -402,7 +402,7 @@ fn an_ipv6_host_and_every_address_at_once_are_listened_on() {
 }
 
 #[test]
-fn the_store_opens_where_data_file_says() {
+fn store_opens_at_data_file() {
     let directory = Arc::new(Directory::new());
     let path = directory.join("a name with spaces.db");
     let server = Server::start_in(directory.clone(), &[("DATA_FILE", path.to_str().unwrap())]);
@@ -412,7 +412,7 @@ fn the_store_opens_where_data_file_says() {
 }
 
 #[test]
-fn the_version_names_the_program_and_its_commit() {
+fn version_names_program_and_commit() {
     for argument in ["--version", "-V"] {
         let mut command = two_tier();
         command.arg(argument);
@@ -426,7 +426,7 @@ fn the_version_names_the_program_and_its_commit() {
 }
 
 #[test]
-fn arguments_that_mean_nothing_end_the_process_with_those_that_do() {
+fn unknown_arguments_list_known_ones() {
     let unknown: [&[&[u8]]; 6] = [
         &[b"serve"],
         &[b"--Help"],
@@ -463,7 +463,7 @@ fn help_rows() -> Vec<[String; 3]> {
 }
 
 #[test]
-fn the_help_fits_a_terminal_and_lists_the_settings() {
+fn help_fits_terminal_and_lists_settings() {
     let rows = help_rows();
     assert!(rows.len() >= 15 && rows[0][0] == "HOST", "{rows:?}");
     let mut command = two_tier();
@@ -475,7 +475,7 @@ fn the_help_fits_a_terminal_and_lists_the_settings() {
 }
 
 #[test]
-fn the_readme_has_the_table_of_the_help() {
+fn readme_has_settings_table_of_help() {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let rows = readme.lines().filter_map(|line| {
         let cells = line.trim().strip_prefix('|')?.strip_suffix('|')?.split('|');

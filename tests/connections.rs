@@ -49,7 +49,7 @@ fn stalled_body(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn slow_connections_keep_nobody_waiting() {
+fn slow_connections_delay_no_others() {
     let half_a_line = format!(
         "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\nContent-Length: 1000000\r\n\r\n{}",
         "x".repeat(1000)
@@ -208,7 +208,7 @@ fn endless_lines_leave_room_for_others() {
 }
 
 #[test]
-fn pages_that_nobody_reads_leave_room_for_others() {
+fn unread_pages_leave_room_for_others() {
     let server = Server::start(&[("LOG", "off")]);
     let line = format!("{{\"text\":\"{}\"}}\n", "x".repeat(40_000));
     assert_eq!(server.import(&line.repeat(110)).status, 201);
@@ -233,7 +233,7 @@ fn pages_that_nobody_reads_leave_room_for_others() {
 }
 
 #[test]
-fn old_connection_ends_with_its_next_answer() {
+fn old_connection_closes_after_next_answer() {
     let server = Server::start(&[("MAX_CONNECTION_AGE", "1s")]);
     let mut connection = Connection::open(server.address);
     let since = Instant::now();
@@ -268,7 +268,7 @@ fn interim_answer_has_no_headers() {
 }
 
 #[test]
-fn chunk_beyond_max_body_is_refused_at_once() {
+fn oversized_chunk_is_refused_at_once() {
     let server = Server::start(&[("MAX_BODY", "64KiB")]);
     let mut connection = Connection::open(server.address);
     // Not one byte of the chunk is sent.
@@ -277,7 +277,7 @@ fn chunk_beyond_max_body_is_refused_at_once() {
 }
 
 #[test]
-fn request_that_is_followed_by_an_end_is_answered() {
+fn request_before_end_is_answered() {
     let server = Server::start(&[]);
     let mut connection = Connection::open(server.address);
     connection.send(format!("{POST}Content-Length: 2\r\n\r\n{{}}").as_bytes());

@@ -22,7 +22,7 @@ fn head(length: usize) -> String {
 }
 
 #[test]
-fn waits_of_one_request_share_one_deadline() {
+fn request_waits_share_one_deadline() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[("MAX_BODY", &MAX_BODY.to_string())]);
@@ -51,7 +51,7 @@ fn waits_of_one_request_share_one_deadline() {
 }
 
 #[test]
-fn waits_of_an_import_do_not_add_up() {
+fn import_waits_do_not_add_up() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -64,7 +64,7 @@ fn waits_of_an_import_do_not_add_up() {
 }
 
 #[test]
-fn client_that_is_slow_to_send_does_not_use_up_the_deadline() {
+fn slow_sender_keeps_full_deadline() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);

@@ -13,10 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use support::{Connection, Directory, Server, Store, two_tier, wait_for};
 
-stores!(
-    what_was_acknowledged_outlives_a_storm_of_kills,
-    what_was_acknowledged_outlives_an_orderly_end,
-);
+stores!(acknowledged_writes_survive_repeated_kills, acknowledged_writes_survive_orderly_end,);
 
 const ROUNDS: usize = 20;
 const WRITERS: usize = 8;
@@ -132,7 +129,7 @@ fn expect_sent(server: &Server, sent: &Sent) {
     assert!(missing.is_empty(), "acknowledged and not there: {:?}", missing.keys());
 }
 
-fn what_was_acknowledged_outlives_a_storm_of_kills(store: Store) {
+fn acknowledged_writes_survive_repeated_kills(store: Store) {
     let mut dice = Dice::new();
     let sent = Arc::new(Sent::default());
     let mut directory = Arc::new(Directory::new());
@@ -153,7 +150,7 @@ fn what_was_acknowledged_outlives_a_storm_of_kills(store: Store) {
 }
 
 #[test]
-fn a_kill_while_the_data_file_is_created_is_no_obstacle_to_the_next_start() {
+fn start_recovers_from_kill_during_creation() {
     let mut dice = Dice::new();
     for _ in 0..ROUNDS {
         let directory = Arc::new(Directory::new());
@@ -174,7 +171,7 @@ fn a_kill_while_the_data_file_is_created_is_no_obstacle_to_the_next_start() {
     }
 }
 
-fn what_was_acknowledged_outlives_an_orderly_end(store: Store) {
+fn acknowledged_writes_survive_orderly_end(store: Store) {
     let sent = Sent::default();
     let mut directory = Arc::new(Directory::new());
     for round in 0..3 {

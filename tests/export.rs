@@ -10,11 +10,7 @@ use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
 use support::{Connection, Directory, Mongodb, Server, Store, wait_for};
 
-stores!(
-    whole_export_ends_in_good_order,
-    export_that_is_not_read_ends_with_reset,
-    killed_server_resets_export
-);
+stores!(complete_export_ends_in_order, unread_export_ends_with_reset, killed_server_resets_export);
 
 const EXPORT: &[u8] = b"GET /data HTTP/1.0\r\nAccept: application/x-ndjson\r\n\r\n";
 /// More than the buffers of the two sockets hold, and than one batch.
@@ -54,7 +50,7 @@ fn expect_reset(connection: &Connection) {
     assert!(documents < DOCUMENTS, "{documents} documents");
 }
 
-fn whole_export_ends_in_good_order(store: Store) {
+fn complete_export_ends_in_order(store: Store) {
     let server = store.start(&[]);
     fill(&server);
     for _ in 0..3 {
@@ -63,7 +59,7 @@ fn whole_export_ends_in_good_order(store: Store) {
     }
 }
 
-fn export_that_is_not_read_ends_with_reset(store: Store) {
+fn unread_export_ends_with_reset(store: Store) {
     let server = store.start(&[("SEND_TIMEOUT", "500ms")]);
     fill(&server);
     let connection = begin(&server);
@@ -80,7 +76,7 @@ fn killed_server_resets_export(store: Store) {
 }
 
 #[test]
-fn export_that_outlasts_shutdown_timeout_ends_with_reset() {
+fn export_past_shutdown_timeout_is_reset() {
     let mut server = Server::start(&[("SHUTDOWN_TIMEOUT", "500ms")]);
     fill(&server);
     let connection = begin(&server);
@@ -90,7 +86,7 @@ fn export_that_outlasts_shutdown_timeout_ends_with_reset() {
 }
 
 #[test]
-fn database_that_fails_in_the_middle_resets_export() {
+fn database_failure_resets_running_export() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let directory = std::sync::Arc::new(Directory::new());

@@ -10,13 +10,13 @@ use support::conversions::{WRONG, conversions};
 use support::{Connection, Server, Store, base64, quoted};
 
 stores![
-    every_form_of_every_type_comes_back_in_its_relaxed_form,
-    the_types_of_numbers_are_kept,
-    a_wrong_form_of_a_type_is_refused,
-    every_value_comes_back_as_it_was,
-    every_date_comes_back_in_the_form_for_its_year,
-    every_double_comes_back_with_its_bits,
-    no_text_makes_the_server_fail,
+    every_form_returns_in_relaxed_form,
+    numbers_keep_their_bson_types,
+    post_refuses_wrong_forms_of_types,
+    random_values_return_unchanged,
+    dates_return_in_form_of_year,
+    doubles_return_with_same_bits,
+    random_text_never_fails_server,
 ];
 
 /// Stores `values`, each in a document of its own, and reads them back.
@@ -37,7 +37,7 @@ fn round_trip(server: &Server, values: &[String]) -> Vec<String> {
     values
 }
 
-fn every_form_of_every_type_comes_back_in_its_relaxed_form(store: Store) {
+fn every_form_returns_in_relaxed_form(store: Store) {
     if store.lacks("values of all types, and any key") {
         return;
     }
@@ -71,7 +71,7 @@ fn every_form_of_every_type_comes_back_in_its_relaxed_form(store: Store) {
 
 /// The relaxed form does not tell int32, int64 and double apart where they are equal, but the size
 /// in BSON does: an `_id` may have 1,024 bytes of it.
-fn the_types_of_numbers_are_kept(store: Store) {
+fn numbers_keep_their_bson_types(store: Store) {
     let server = store.start(&[]);
     // An object's length, its end, and a field's type and name; a string's length and its end.
     const AROUND: usize = 4 + 1 + 2 * (1 + 2) + 4 + 1;
@@ -93,7 +93,7 @@ fn the_types_of_numbers_are_kept(store: Store) {
     }
 }
 
-fn a_wrong_form_of_a_type_is_refused(store: Store) {
+fn post_refuses_wrong_forms_of_types(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     for value in WRONG.lines() {
@@ -228,7 +228,7 @@ fn in_batches<S: Strategy>(
     TestRunner::new(config).run(&vec(strategy, 200), check).unwrap();
 }
 
-fn every_value_comes_back_as_it_was(store: Store) {
+fn random_values_return_unchanged(store: Store) {
     if store.lacks("values of all types, and any key") {
         return;
     }
@@ -241,7 +241,7 @@ fn every_value_comes_back_as_it_was(store: Store) {
     });
 }
 
-fn every_date_comes_back_in_the_form_for_its_year(store: Store) {
+fn dates_return_in_form_of_year(store: Store) {
     const YEAR_10_000: i64 = 253_402_300_800_000;
     let server = store.start(&[("LOG", "off")]);
     let millis = prop_oneof![0..YEAR_10_000, any::<i64>(), -100_000_000..100_000_000_i64];
@@ -269,7 +269,7 @@ fn every_date_comes_back_in_the_form_for_its_year(store: Store) {
     });
 }
 
-fn every_double_comes_back_with_its_bits(store: Store) {
+fn doubles_return_with_same_bits(store: Store) {
     let server = store.start(&[("LOG", "off")]);
     let bits = any::<u64>().prop_filter("finite ones", |bits| f64::from_bits(*bits).is_finite());
     in_batches(5, bits, |bits| {
@@ -284,7 +284,7 @@ fn every_double_comes_back_with_its_bits(store: Store) {
     });
 }
 
-fn no_text_makes_the_server_fail(store: Store) {
+fn random_text_never_fails_server(store: Store) {
     let server = store.start(&[("LOG", "off")]);
     let pieces = proptest::sample::select(vec![
         "{",

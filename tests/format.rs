@@ -8,11 +8,11 @@ use std::thread;
 use support::{Answer, Connection, Server, Store};
 
 stores![
-    every_get_of_documents_takes_a_format,
-    a_canonical_export_is_imported_again_with_nothing_lost,
-    a_link_carries_the_format,
-    readers_of_one_page_in_two_formats_each_get_theirs,
-    what_a_body_may_hold_is_a_line_that_an_import_takes,
+    every_get_takes_format_parameter,
+    canonical_export_imports_without_loss,
+    next_link_keeps_format,
+    shared_page_is_written_per_format,
+    import_takes_largest_canonical_document,
 ];
 
 const RELAXED: &str = r#"{"_id":1,"long":5,"int":-5,"whole":3.0,"when":{"$date":"2024-02-29T00:00:00Z"},"a":[1,{"b":1e+20}]}"#;
@@ -22,7 +22,7 @@ fn export(server: &Server, query: &str) -> Answer {
     server.request("GET", &format!("/data{query}"), &[("Accept", "application/x-ndjson")], b"")
 }
 
-fn every_get_of_documents_takes_a_format(store: Store) {
+fn every_get_takes_format_parameter(store: Store) {
     let server = store.start(&[]);
     assert_eq!(server.post(CANONICAL).status, 201);
     for (query, text) in
@@ -40,7 +40,7 @@ fn every_get_of_documents_takes_a_format(store: Store) {
     server.get("/data/none?format=canonical").problem(404);
 }
 
-fn a_canonical_export_is_imported_again_with_nothing_lost(store: Store) {
+fn canonical_export_imports_without_loss(store: Store) {
     let (server, other) = (store.start(&[]), store.start(&[]));
     let lines: String =
         (0..2500).map(|n| format!("{{\"_id\":{{\"$numberLong\":\"{n}\"}},\"n\":{n}}}\n")).collect();
@@ -55,7 +55,7 @@ fn a_canonical_export_is_imported_again_with_nothing_lost(store: Store) {
     );
 }
 
-fn a_link_carries_the_format(store: Store) {
+fn next_link_keeps_format(store: Store) {
     let server = store.start(&[]);
     assert_eq!(server.import("{\"_id\":1}\n{\"_id\":2}\n{\"_id\":3}\n").status, 201);
     let mut next = Some("/data?limit=1&format=canonical".to_owned());
@@ -70,7 +70,7 @@ fn a_link_carries_the_format(store: Store) {
     assert!(!server.get("/data?limit=1&format=relaxed").next_link().unwrap().contains("canonical"));
 }
 
-fn readers_of_one_page_in_two_formats_each_get_theirs(store: Store) {
+fn shared_page_is_written_per_format(store: Store) {
     let server = store.start(&[]);
     assert_eq!(server.post(CANONICAL).status, 201);
     thread::scope(|scope| {
@@ -91,7 +91,7 @@ fn readers_of_one_page_in_two_formats_each_get_theirs(store: Store) {
 }
 
 /// An array of the shortest numbers is what grows most.
-fn what_a_body_may_hold_is_a_line_that_an_import_takes(store: Store) {
+fn import_takes_largest_canonical_document(store: Store) {
     let settings = [("MAX_BODY", "16KiB")];
     let (server, other) = (store.start(&settings), store.start(&settings));
     let head = "{\"_id\":1,\"a\":[";

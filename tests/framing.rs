@@ -36,7 +36,7 @@ fn expect_unharmed(server: &Server) {
 }
 
 #[test]
-fn a_head_that_two_readers_could_read_differently_is_refused() {
+fn server_refuses_ambiguous_head() {
     let server = start();
     let post = |headers: &str| {
         format!("POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{headers}")
@@ -103,7 +103,7 @@ fn a_head_that_two_readers_could_read_differently_is_refused() {
 }
 
 #[test]
-fn a_first_line_must_be_exactly_one() {
+fn server_refuses_malformed_request_line() {
     let server = start();
     for (status, line) in [
         (505, "GET / HTTP/9.9"),
@@ -140,7 +140,7 @@ fn a_first_line_must_be_exactly_one() {
 }
 
 #[test]
-fn a_chunked_body_that_is_not_one_is_refused_and_nothing_of_it_is_stored() {
+fn server_refuses_malformed_chunked_body() {
     let server = start();
     for (what, body) in [
         ("a size over 64 bits", "10000000000000002\r\n{}\r\n0\r\n\r\n"),
@@ -174,7 +174,7 @@ fn a_chunked_body_that_is_not_one_is_refused_and_nothing_of_it_is_stored() {
 }
 
 #[test]
-fn trailers_are_read_and_dropped() {
+fn server_reads_and_drops_trailers() {
     let server = start();
     let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     let message = format!("{head}2\r\n{{}}\r\n0\r\nX: y\r\nContent-Length: 5\r\n\r\n{SMUGGLED}");
@@ -184,7 +184,7 @@ fn trailers_are_read_and_dropped() {
 }
 
 #[test]
-fn a_size_line_without_end_is_not_waited_for() {
+fn server_refuses_endless_chunk_size() {
     let server = start();
     for line in ["0".repeat(300), format!("2;{}", "x".repeat(300))] {
         let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
@@ -196,7 +196,7 @@ fn a_size_line_without_end_is_not_waited_for() {
 }
 
 #[test]
-fn what_follows_the_last_request_of_a_connection_is_not_answered() {
+fn bytes_after_last_request_are_ignored() {
     let server = start();
     for last in
         ["GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"]
@@ -210,7 +210,7 @@ fn what_follows_the_last_request_of_a_connection_is_not_answered() {
 }
 
 #[test]
-fn what_the_standard_allows_is_taken() {
+fn server_takes_what_standard_allows() {
     let server = start();
     let heads = [
         "\r\nGET / HTTP/1.1\r\nHost: test\r\n",

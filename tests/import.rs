@@ -9,25 +9,25 @@ use std::net::Shutdown;
 use support::{Answer, Connection, Server, Store, wait_for};
 
 stores![
-    every_line_of_an_import_is_a_document,
-    a_bad_line_stops_an_import_and_names_it,
+    import_stores_every_line,
+    import_stops_at_bad_line,
     import_error_quotes_key_unchanged,
-    a_bad_line_far_behind_stops_an_import_and_all_before_it_is_stored,
-    an_id_that_exists_stops_an_import_and_names_its_line,
-    an_import_may_pass_over_what_exists_and_says_how_much_that_was,
-    an_import_that_was_cut_off_is_repeated,
-    a_line_may_be_longer_than_a_body_but_not_without_limit,
-    an_import_that_breaks_off_keeps_its_whole_lines,
-    an_import_comes_in_chunks_of_any_size,
-    an_export_is_imported_again_with_nothing_lost,
-    an_export_takes_the_parameters_of_a_page,
-    an_export_for_http_1_0_ends_with_the_connection,
-    an_import_and_an_export_take_constant_memory,
+    import_stores_all_before_bad_line,
+    import_stops_at_existing_id,
+    import_skips_and_counts_existing_ids,
+    truncated_import_can_be_repeated,
+    import_line_may_exceed_max_body,
+    interrupted_import_keeps_whole_lines,
+    import_takes_chunks_of_any_size,
+    export_imports_without_loss,
+    export_takes_page_parameters,
+    export_over_http_1_0_closes_connection,
+    import_and_export_use_constant_memory,
 ];
 
 const NDJSON: (&str, &str) = ("Content-Type", "application/x-ndjson");
 
-fn every_line_of_an_import_is_a_document(store: Store) {
+fn import_stores_every_line(store: Store) {
     let server = store.start(&[]);
     let answer = server.import(
         "{\"_id\":1}\n\n  \r\n{\"_id\":2}\r\n\t{ \"_id\" : 3 } \n{\"name\":\"Ada\"}\n{\"_id\":4}",
@@ -69,7 +69,7 @@ fn assert_stopped(
     detail
 }
 
-fn a_bad_line_stops_an_import_and_names_it(store: Store) {
+fn import_stops_at_bad_line(store: Store) {
     for (bad, named) in [
         ("{\"_id\":3", "ends too early"),
         ("[{\"_id\":3}]", "not an array"),
@@ -100,7 +100,7 @@ fn import_error_quotes_key_unchanged(store: Store) {
     assert!(detail.contains(key), "{detail}");
 }
 
-fn a_bad_line_far_behind_stops_an_import_and_all_before_it_is_stored(store: Store) {
+fn import_stores_all_before_bad_line(store: Store) {
     let server = store.start(&[]);
     let mut lines: Vec<String> = (1..=3000).map(|n| format!("{{\"_id\":{n}}}")).collect();
     lines[2345] = "{".to_owned();
@@ -108,7 +108,7 @@ fn a_bad_line_far_behind_stops_an_import_and_all_before_it_is_stored(store: Stor
     assert_stopped(&server, &answer, 400, 2346, 2345);
 }
 
-fn an_id_that_exists_stops_an_import_and_names_its_line(store: Store) {
+fn import_stops_at_existing_id(store: Store) {
     let server = store.start(&[]);
     assert_eq!(server.post("{\"_id\":1500,\"old\":true}").status, 201);
     let lines: String = (1..=5000).map(|n| format!("{{\"_id\":{n}}}\n")).collect();
@@ -129,7 +129,7 @@ fn import_beside(server: &Server, existing: &str, lines: &str) -> Answer {
     server.request("POST", &format!("/data?existing={existing}"), &[NDJSON], lines.as_bytes())
 }
 
-fn an_import_may_pass_over_what_exists_and_says_how_much_that_was(store: Store) {
+fn import_skips_and_counts_existing_ids(store: Store) {
     let server = store.start(&[]);
     let old: Vec<String> =
         (0..100).map(|n| format!("{{\"_id\":{},\"old\":true}}", n * 30)).collect();
@@ -173,7 +173,7 @@ fn an_import_may_pass_over_what_exists_and_says_how_much_that_was(store: Store) 
     assert!(detail.contains("skip or stop"), "{detail}");
 }
 
-fn an_import_that_was_cut_off_is_repeated(store: Store) {
+fn truncated_import_can_be_repeated(store: Store) {
     let server = store.start(&[]);
     let lines: String =
         (0..5000).map(|n| format!("{{\"_id\":{n},\"text\":\"some text\"}}\n")).collect();
@@ -191,7 +191,7 @@ fn an_import_that_was_cut_off_is_repeated(store: Store) {
     assert_eq!(server.export(), lines);
 }
 
-fn a_line_may_be_longer_than_a_body_but_not_without_limit(store: Store) {
+fn import_line_may_exceed_max_body(store: Store) {
     let server = store.start(&[("MAX_BODY", "1KiB")]);
     let line = |length: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
     assert_eq!(
@@ -205,7 +205,7 @@ fn a_line_may_be_longer_than_a_body_but_not_without_limit(store: Store) {
     assert_eq!(server.export().lines().count() as u64, before);
 }
 
-fn an_import_that_breaks_off_keeps_its_whole_lines(store: Store) {
+fn interrupted_import_keeps_whole_lines(store: Store) {
     let server = store.start(&[]);
     for (framing, n) in [("Content-Length: 1000000", 0), ("Transfer-Encoding: chunked", 10)] {
         let mut connection = Connection::open(server.address);
@@ -226,7 +226,7 @@ fn an_import_that_breaks_off_keeps_its_whole_lines(store: Store) {
     assert_eq!(server.export(), "{\"_id\":0}\n{\"_id\":1}\n{\"_id\":10}\n{\"_id\":11}\n");
 }
 
-fn an_import_comes_in_chunks_of_any_size(store: Store) {
+fn import_takes_chunks_of_any_size(store: Store) {
     let server = store.start(&[]);
     let lines: String = (0..500).map(|n| format!("{{\"_id\":{n},\"text\":\"é😀\"}}\n")).collect();
     let mut body = Vec::new();
@@ -267,7 +267,7 @@ const DOCUMENTS: [&str; 14] = [
     r#"{"_id":{"$maxKey":1},"pointer":{"$dbPointer":{"$ref":"a.b","$id":{"$oid":"0123456789abcdef01234567"}}}}"#,
 ];
 
-fn an_export_is_imported_again_with_nothing_lost(store: Store) {
+fn export_imports_without_loss(store: Store) {
     let (server, other) = (store.start(&[]), store.start(&[]));
     let documents: Vec<&str> =
         DOCUMENTS.into_iter().filter(|document| store.holds(document)).collect();
@@ -287,7 +287,7 @@ fn an_export_is_imported_again_with_nothing_lost(store: Store) {
     }
 }
 
-fn an_export_takes_the_parameters_of_a_page(store: Store) {
+fn export_takes_page_parameters(store: Store) {
     let server = store.start(&[]);
     let lines: String = (0..3500).map(|n| format!("{{\"_id\":{n}}}\n")).collect();
     assert_eq!(server.import(&lines).status, 201);
@@ -312,7 +312,7 @@ fn an_export_takes_the_parameters_of_a_page(store: Store) {
     assert!(ids("after=%22a%22").is_empty());
 }
 
-fn an_export_for_http_1_0_ends_with_the_connection(store: Store) {
+fn export_over_http_1_0_closes_connection(store: Store) {
     let server = store.start(&[]);
     let lines: String = (0..2500).map(|n| format!("{{\"_id\":{n}}}\n")).collect();
     assert_eq!(server.import(&lines).status, 201);
@@ -328,7 +328,7 @@ fn an_export_for_http_1_0_ends_with_the_connection(store: Store) {
     assert_eq!(answer.text(), lines);
 }
 
-fn an_import_and_an_export_take_constant_memory(store: Store) {
+fn import_and_export_use_constant_memory(store: Store) {
     const LINE: usize = 100_000;
     const LINES: usize = 400;
     if store.lacks("an answer ends at 16 MiB and goes on in the next") {

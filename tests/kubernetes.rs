@@ -143,7 +143,7 @@ fn seconds(text: &Value) -> Duration {
 }
 
 #[test]
-fn mongo_init_js_in_the_config_map_is_the_file() {
+fn config_map_contains_mongo_init_js() {
     let manifest = Manifest::read();
     let data = manifest.get("ConfigMap", "mongo-init")["data"].as_object().unwrap();
     assert_eq!(data.keys().collect::<Vec<_>>(), ["mongo-init.js"]);
@@ -155,7 +155,7 @@ fn mongo_init_js_in_the_config_map_is_the_file() {
 }
 
 #[test]
-fn the_settings_in_the_manifests_are_the_program_s() {
+fn manifests_use_known_settings() {
     let manifest = Manifest::read();
     for name in manifest.get("ConfigMap", "app-config")["data"].as_object().unwrap().keys() {
         assert_is_setting(name, "the ConfigMap app-config");
@@ -176,7 +176,7 @@ fn the_settings_in_the_manifests_are_the_program_s() {
 }
 
 #[test]
-fn the_ports_are_those_that_the_program_listens_on() {
+fn manifests_use_ports_of_program() {
     let manifest = Manifest::read();
     let config = &manifest.get("ConfigMap", "app-config")["data"];
     let web = container(manifest.web());
@@ -229,7 +229,7 @@ fn the_ports_are_those_that_the_program_listens_on() {
 }
 
 #[test]
-fn the_uri_is_that_of_the_user_that_mongo_init_js_makes() {
+fn manifest_uri_names_created_user() {
     let manifest = Manifest::read();
     let database = container(manifest.database());
     let port = port(database, "mongodb");
@@ -267,7 +267,7 @@ fn the_uri_is_that_of_the_user_that_mongo_init_js_makes() {
 
 /// The program warns of a password that begins with this.
 #[test]
-fn every_password_is_a_placeholder_of_which_the_program_warns() {
+fn manifest_passwords_are_warned_placeholders() {
     let manifest = Manifest::read();
     let secret = &manifest.get("Secret", "mongo-secret")["stringData"];
     for password in secret.as_object().unwrap().values() {
@@ -279,7 +279,7 @@ fn every_password_is_a_placeholder_of_which_the_program_warns() {
 }
 
 #[test]
-fn every_secret_and_config_map_that_is_referred_to_exists() {
+fn referenced_secrets_and_config_maps_exist() {
     let manifest = Manifest::read();
     for template in [manifest.web(), manifest.database()] {
         let container = container(template);
@@ -320,7 +320,7 @@ fn every_secret_and_config_map_that_is_referred_to_exists() {
 }
 
 #[test]
-fn mongo_init_js_gets_the_settings_that_it_asks_for() {
+fn manifests_set_variables_of_mongo_init_js() {
     let manifest = Manifest::read();
     let script = file("mongo-init.js");
     let asked: Vec<&str> =
@@ -340,7 +340,7 @@ fn mongo_init_js_gets_the_settings_that_it_asks_for() {
 }
 
 #[test]
-fn image_and_version_are_the_same_everywhere() {
+fn image_and_version_match_everywhere() {
     let manifest = Manifest::read();
     let image = format!("two-tier:{VERSION}");
     assert_eq!(container(manifest.web())["image"], image.as_str());
@@ -370,14 +370,14 @@ fn rust_version_is_the_same_everywhere() {
 }
 
 #[test]
-fn the_web_tier_runs_as_the_image_s_user() {
+fn web_tier_runs_as_image_user() {
     let manifest = Manifest::read();
     let context = &manifest.web()["spec"]["securityContext"];
     assert_eq!(instruction("USER"), format!("{}:{}", context["runAsUser"], context["runAsGroup"]));
 }
 
 #[test]
-fn a_pod_is_not_killed_before_it_has_drained() {
+fn grace_period_outlasts_drain() {
     let manifest = Manifest::read();
     let config = &manifest.get("ConfigMap", "app-config")["data"];
     let grace = manifest.web()["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();

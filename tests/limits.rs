@@ -51,7 +51,7 @@ fn wait_for_gauge(server: &Server, name: &str, value: f64) {
 }
 
 #[test]
-fn a_head_may_have_16_kib() {
+fn head_takes_up_to_16_kib() {
     let server = Server::start(&[]);
     let head = |length: usize| {
         let start = "GET / HTTP/1.1\r\nHost: test\r\nX: ";
@@ -75,7 +75,7 @@ fn a_head_may_have_16_kib() {
 }
 
 #[test]
-fn a_head_may_have_100_headers() {
+fn head_takes_up_to_100_headers() {
     let server = Server::start(&[]);
     let head = |count: usize| {
         format!("GET / HTTP/1.1\r\nHost: test\r\n{}\r\n", "X: y\r\n".repeat(count - 1))
@@ -85,7 +85,7 @@ fn a_head_may_have_100_headers() {
 }
 
 #[test]
-fn a_slow_head_gets_a_408() {
+fn slow_head_gets_408() {
     let server = Server::start(&[("HEAD_TIMEOUT", "1s")]);
     expect_last(begin(&server, b"GET / HT"), 408);
     let connection = begin(&server, b"GET / HTTP/1.1\r\nX: ");
@@ -99,7 +99,7 @@ fn a_slow_head_gets_a_408() {
 }
 
 #[test]
-fn a_body_over_max_body_gets_a_413_before_it_is_read() {
+fn body_over_max_body_gets_413() {
     let server = Server::start(&[("MAX_BODY", "64KiB")]);
     for length in ["65537", "10000000000000", "9223372036854775807"] {
         // Not one byte of the body is sent.
@@ -120,7 +120,7 @@ fn a_body_over_max_body_gets_a_413_before_it_is_read() {
 }
 
 #[test]
-fn a_slow_body_gets_a_408_and_is_not_stored() {
+fn slow_body_gets_408_and_is_dropped() {
     let server = Server::start(&[("BODY_TIMEOUT", "1s")]);
     // Up to 1 KiB tiny_http reads a body by itself, before there is a request.
     for framing in ["Content-Length: 10", "Content-Length: 10000", "Transfer-Encoding: chunked"] {
@@ -137,7 +137,7 @@ fn a_slow_body_gets_a_408_and_is_not_stored() {
 }
 
 #[test]
-fn a_steady_body_may_take_longer_than_the_time_out() {
+fn steady_body_may_outlast_timeout() {
     let server = Server::start(&[("BODY_TIMEOUT", "1s")]);
     let mut connection =
         begin(&server, format!("{POST}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
@@ -148,7 +148,7 @@ fn a_steady_body_may_take_longer_than_the_time_out() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_a_byte() {
+fn idle_connection_closes_without_answer() {
     let server = Server::start(&[("IDLE_TIMEOUT", "1s"), ("HEAD_TIMEOUT", "60s")]);
     assert_eq!(begin(&server, b"").read_to_end(), b"");
     assert_eq!(begin(&server, b"\r\n").read_to_end(), b"");
@@ -163,7 +163,7 @@ fn an_idle_connection_is_closed_without_a_byte() {
 }
 
 #[test]
-fn a_client_that_takes_no_answer_is_given_up() {
+fn server_drops_client_that_never_reads() {
     let server = Server::start(&[("SEND_TIMEOUT", "1s"), ("LOG", "text")]);
     let line = format!("{{\"text\":\"{}\"}}\n", "x".repeat(64 * 1024));
     assert_eq!(server.import(&line.repeat(400)).status, 201);
@@ -181,7 +181,7 @@ fn a_client_that_takes_no_answer_is_given_up() {
 }
 
 #[test]
-fn when_every_connection_is_taken_the_others_wait_and_none_is_lost() {
+fn clients_wait_when_connections_are_taken() {
     let server = Server::start(&[("MAX_CONNECTIONS", "4")]);
     let taken: Vec<Connection> = (0..4).map(|_| begin(&server, b"GET / HTTP/1.1\r\n")).collect();
     wait_for_gauge(&server, "two_tier_connections", 4.0);
@@ -207,7 +207,7 @@ fn when_every_connection_is_taken_the_others_wait_and_none_is_lost() {
 }
 
 #[test]
-fn one_connection_at_once_is_one() {
+fn max_connections_of_one_holds() {
     let server = Server::start(&[("MAX_CONNECTIONS", "1")]);
     let mut first = begin(&server, b"GET / HTTP/1.1\r\n");
     let mut second = begin(&server, GET);
@@ -236,7 +236,7 @@ fn expect_place_for_a_newcomer(settings: &[(&str, &str)], take: impl Fn(&Server)
 }
 
 #[test]
-fn an_idle_connection_gives_up_its_place_within_about_a_second() {
+fn idle_connection_makes_room() {
     expect_place_for_a_newcomer(&[], |server| begin(server, b""));
     expect_place_for_a_newcomer(&[], |server| {
         let mut connection = begin(server, GET);
@@ -246,7 +246,7 @@ fn an_idle_connection_gives_up_its_place_within_about_a_second() {
 }
 
 #[test]
-fn a_connection_that_sends_nothing_but_empty_lines_gives_up_its_place() {
+fn connection_sending_empty_lines_makes_room() {
     expect_place_for_a_newcomer(&[("HEAD_TIMEOUT", "1s")], |server| {
         let connection = begin(server, b"\r\n");
         keep_dribbling(&connection, b"\r\n");
@@ -255,7 +255,7 @@ fn a_connection_that_sends_nothing_but_empty_lines_gives_up_its_place() {
 }
 
 #[test]
-fn a_connection_whose_unwanted_body_never_comes_gives_up_its_place() {
+fn connection_owing_unwanted_body_makes_room() {
     expect_place_for_a_newcomer(&[], |server| {
         let mut connection =
             begin(server, b"POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n");
@@ -265,7 +265,7 @@ fn a_connection_whose_unwanted_body_never_comes_gives_up_its_place() {
 }
 
 #[test]
-fn a_connection_that_is_never_idle_gives_up_its_place_between_two_requests() {
+fn busy_connection_makes_room_between_requests() {
     expect_place_for_a_newcomer(&[], |server| {
         let connection = begin(server, GET);
         let mut stream = connection.stream().try_clone().unwrap();
@@ -305,7 +305,7 @@ const HOSTILE: [(&str, &str); 9] = [
 ];
 
 #[test]
-fn memory_stays_flat_under_64_hostile_connections_at_once() {
+fn memory_stays_flat_under_hostile_connections() {
     let server =
         Server::start(&[("MAX_BODY", "64KiB"), ("SEND_TIMEOUT", "1s"), ("HEAD_TIMEOUT", "2s")]);
     assert_eq!(server.import(&"{\"text\":\"something to read\"}\n".repeat(1000)).status, 201);
@@ -344,7 +344,7 @@ fn memory_stays_flat_under_64_hostile_connections_at_once() {
 }
 
 #[test]
-fn a_server_with_few_descriptors_goes_on_when_clients_want_more() {
+fn server_survives_shortage_of_descriptors() {
     let directory = Arc::new(Directory::new());
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "ulimit -n 40; exec \"$0\"", two_tier().get_program().to_str().unwrap()]);
@@ -366,7 +366,7 @@ fn a_server_with_few_descriptors_goes_on_when_clients_want_more() {
 }
 
 #[test]
-fn the_memory_of_large_bodies_is_given_back() {
+fn memory_of_large_bodies_is_released() {
     let server = Server::start(&[("MAX_BODY", "16MiB")]);
     let body = format!("{{\"x\":\"{}\"}}", "x".repeat(10_000_000));
     thread::scope(|scope| {

@@ -80,7 +80,7 @@ fn fill(server: &Unread) -> u64 {
 }
 
 #[test]
-fn log_that_nobody_reads_holds_up_no_request_and_no_stop() {
+fn unread_log_blocks_no_request_or_stop() {
     for signals in [1, 2] {
         let mut server = Unread::start(&[("LOG_RATE", "1000000"), ("SHUTDOWN_DELAY", "100ms")]);
         fill(&server);
@@ -97,7 +97,7 @@ fn log_that_nobody_reads_holds_up_no_request_and_no_stop() {
 }
 
 #[test]
-fn log_says_what_was_lost_once_it_is_read_again() {
+fn log_reports_lost_lines_when_read() {
     let mut server = Unread::start(&[("LOG_RATE", "1000000")]);
     let asked = fill(&server);
     let lost = server.dropped("unwritten");
@@ -128,7 +128,7 @@ fn log_says_what_was_lost_once_it_is_read_again() {
 }
 
 #[test]
-fn last_lines_are_written_before_the_end() {
+fn last_lines_are_written_before_exit() {
     for _ in 0..3 {
         let mut server = Unread::start(&[]);
         let id = server.child.id().to_string();
@@ -140,7 +140,7 @@ fn last_lines_are_written_before_the_end() {
 }
 
 #[test]
-fn what_a_client_chooses_is_cut_in_the_log() {
+fn log_truncates_text_from_clients() {
     for log in ["text", "json"] {
         let server = Server::start(&[("LOG", log)]);
         let long = "a".repeat(15_000);
@@ -168,7 +168,7 @@ fn what_a_client_chooses_is_cut_in_the_log() {
 }
 
 #[test]
-fn lines_of_requests_are_as_many_per_second_as_log_rate_says() {
+fn log_rate_limits_request_lines() {
     const REQUESTS: u64 = 500;
     let server = Server::start(&[("LOG_RATE", "20")]);
     let since = Instant::now();

@@ -34,7 +34,7 @@ fn collection(mongodb: &Mongodb, database: &str, name: &str) -> Collection<RawDo
 }
 
 #[test]
-fn documents_are_in_the_database_of_the_uri_and_the_collection_of_the_setting() {
+fn documents_go_to_configured_database_and_collection() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let (server, database) = start(mongodb, &[("COLLECTION", "orders")]);
     assert!(server.log()[0].contains(&format!("{database}.orders")), "{:?}", server.log());
@@ -56,7 +56,7 @@ fn documents_are_in_the_database_of_the_uri_and_the_collection_of_the_setting() 
 }
 
 #[test]
-fn an_id_of_the_server_s_making_is_an_object_id_in_the_database() {
+fn generated_id_is_object_id_in_database() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let (server, database) = start(mongodb, &[]);
     let posted = server.post("{}");
@@ -66,7 +66,7 @@ fn an_id_of_the_server_s_making_is_an_object_id_in_the_database() {
 }
 
 #[test]
-fn the_uri_is_also_read_from_the_older_name_and_from_files() {
+fn uri_takes_older_name_and_files() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let directory = Arc::new(Directory::new());
     let uri = mongodb.uri(&database_of(&directory));
@@ -89,7 +89,7 @@ fn the_uri_is_also_read_from_the_older_name_and_from_files() {
 }
 
 #[test]
-fn a_uri_that_cannot_be_used_ends_the_start_with_one_line_and_no_password() {
+fn start_fails_on_bad_uri_without_password() {
     let host = format!("tests:{ENCODED_PASSWORD}@127.0.0.1:27017");
     for uri in [
         format!("mongodb://{host}"),
@@ -126,7 +126,7 @@ fn a_uri_that_cannot_be_used_ends_the_start_with_one_line_and_no_password() {
 }
 
 #[test]
-fn a_user_who_may_not_is_a_500_that_says_so() {
+fn unauthorized_user_gets_500() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let directory = Arc::new(Directory::new());
     let uri = mongodb.uri(&database_of(&directory));
@@ -142,7 +142,7 @@ fn a_user_who_may_not_is_a_500_that_says_so() {
 }
 
 #[test]
-fn requests_that_arrive_together_share_commands() {
+fn concurrent_requests_share_commands() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
@@ -180,7 +180,7 @@ fn requests_that_arrive_together_share_commands() {
 }
 
 #[test]
-fn what_the_uri_does_not_say_is_what_keeps_documents() {
+fn write_concern_defaults_to_durable() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     for (options, write_concern) in [
         ("", doc! { "w": "majority", "j": true }),
@@ -201,7 +201,7 @@ fn what_the_uri_does_not_say_is_what_keeps_documents() {
 }
 
 #[test]
-fn a_write_that_was_sent_twice_is_stored_once_and_acknowledged() {
+fn write_sent_twice_is_stored_once() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
@@ -227,7 +227,7 @@ fn a_write_that_was_sent_twice_is_stored_once_and_acknowledged() {
 }
 
 #[test]
-fn pages_are_asked_for_by_the_index_of_the_id() {
+fn pages_use_index_of_id() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     if mongodb.lacks("explain names the index") {
         return;
@@ -282,7 +282,7 @@ fn store(server: &Server, document: &str) {
 }
 
 #[test]
-fn large_documents_are_taken_up_to_mongodb_s_limit_and_hinder_no_other() {
+fn large_documents_hinder_no_others() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let (server, database) = start(mongodb, &[("MAX_BODY", "16MiB"), ("BODY_TIMEOUT", "60s")]);
     let large =
@@ -330,7 +330,7 @@ fn large_documents_are_taken_up_to_mongodb_s_limit_and_hinder_no_other() {
 }
 
 #[test]
-fn an_id_is_a_value_and_never_an_operator() {
+fn id_is_never_query_operator() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let (server, database) = start(mongodb, &[]);
     for n in 0..3 {
@@ -395,7 +395,7 @@ fn shell(mongodb: &Mongodb, database: &str, directory: &Directory, script: &str)
 }
 
 #[test]
-fn mongosh_and_the_web_tier_read_each_other_s_documents() {
+fn mongosh_and_web_tier_exchange_documents() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let (server, database) = start(mongodb, &[]);
     let fields: Vec<&str> = [
@@ -467,7 +467,7 @@ fn mongosh_and_the_web_tier_read_each_other_s_documents() {
 
 /// Each call is made on its connection's own thread then, where reads are guarded.
 #[test]
-fn without_grouping_the_answers_are_the_same() {
+fn answers_are_same_without_batching() {
     let Some(mongodb) = Mongodb::shared() else { return };
     let (server, _) = start(mongodb, &[("GROUPING", "off")]);
     store(&server, r#"{"_id":1}"#);

@@ -118,7 +118,7 @@ fn assert_logged(server: &Server, what: &str, times: usize) {
 }
 
 #[test]
-fn a_refused_connection_is_a_503() {
+fn refused_connection_gets_503() {
     let uri = format!("mongodb://tests:hush%21@127.0.0.1:{CLOSED_PORT}/db");
     let server = start(&uri, Arc::new(Directory::new()));
     for _ in 0..2 {
@@ -129,20 +129,20 @@ fn a_refused_connection_is_a_503() {
 }
 
 #[test]
-fn an_unknown_host_is_a_503() {
+fn unknown_host_gets_503() {
     let server = start("mongodb://tests:hush%21@nowhere.invalid/db", Arc::new(Directory::new()));
     assert_unavailable(&server, "lookup address");
 }
 
 #[test]
-fn an_unknown_name_of_servers_is_a_503() {
+fn unknown_srv_name_gets_503() {
     let server =
         start("mongodb+srv://tests:hush%21@cluster.nowhere.invalid/db", Arc::new(Directory::new()));
     assert_unavailable(&server, "nowhere.invalid");
 }
 
 #[test]
-fn a_wrong_password_is_a_503_that_says_so() {
+fn wrong_password_gets_503() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     for (user, password) in [("tests", "hush%2Fwrong"), ("nobody", "hush")] {
         let uri =
@@ -155,7 +155,7 @@ fn a_wrong_password_is_a_503_that_says_so() {
 }
 
 #[test]
-fn a_server_that_speaks_something_else_is_a_503() {
+fn server_of_other_protocol_gets_503() {
     // It answers in HTTP.
     let other = Server::start(&[]);
     let uri = format!("mongodb://tests:hush%21@{}/db", other.address);
@@ -164,7 +164,7 @@ fn a_server_that_speaks_something_else_is_a_503() {
 }
 
 #[test]
-fn a_database_that_is_down_does_not_stop_the_start_and_is_used_once_it_is_there() {
+fn start_succeeds_while_database_is_down() {
     let Some(mongodb) = Mongodb::start() else { return };
     mongodb.kill();
     let directory = Arc::new(Directory::new());
@@ -178,7 +178,7 @@ fn a_database_that_is_down_does_not_stop_the_start_and_is_used_once_it_is_there(
 }
 
 #[test]
-fn a_database_that_stops_answering_costs_time_outs_and_nothing_for_good() {
+fn silent_database_costs_only_timeouts() {
     let Some(mongodb) = Mongodb::start() else { return };
     let directory = Arc::new(Directory::new());
     let server = start(&mongodb.uri(&database_of(&directory)), directory);
@@ -204,7 +204,7 @@ fn a_database_that_stops_answering_costs_time_outs_and_nothing_for_good() {
 }
 
 #[test]
-fn two_hundred_clients_of_a_silent_database_are_all_answered_in_time() {
+fn silent_database_gets_200_clients_answered() {
     let Some(mongodb) = Mongodb::start() else { return };
     let directory = Arc::new(Directory::new());
     let uri = mongodb.uri(&database_of(&directory));
@@ -252,7 +252,7 @@ fn two_hundred_clients_of_a_silent_database_are_all_answered_in_time() {
 }
 
 #[test]
-fn what_breaks_on_the_way_is_a_503_and_over_when_it_is_over() {
+fn network_faults_get_503_until_over() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let fates = [
         Fate::CutBefore,
@@ -292,7 +292,7 @@ fn what_breaks_on_the_way_is_a_503_and_over_when_it_is_over() {
 }
 
 #[test]
-fn connections_that_are_cut_while_nobody_asks_are_made_anew() {
+fn cut_idle_connections_are_reopened() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -304,7 +304,7 @@ fn connections_that_are_cut_while_nobody_asks_are_made_anew() {
 }
 
 #[test]
-fn a_write_that_was_sent_and_not_answered_says_that_it_may_have_been_stored() {
+fn unanswered_write_may_have_been_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -335,7 +335,7 @@ fn a_write_that_was_sent_and_not_answered_says_that_it_may_have_been_stored() {
 }
 
 #[test]
-fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
+fn queued_write_is_not_called_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -370,7 +370,7 @@ fn a_write_that_waits_behind_a_stuck_one_is_not_said_to_be_stored() {
 }
 
 #[test]
-fn commands_that_are_never_answered_are_given_up_though_the_server_lives() {
+fn unanswered_commands_are_given_up() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -392,7 +392,7 @@ fn commands_that_are_never_answered_are_given_up_though_the_server_lives() {
 }
 
 #[test]
-fn what_the_server_says_becomes_a_status() {
+fn database_errors_become_statuses() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -449,7 +449,7 @@ fn what_the_server_says_becomes_a_status() {
 }
 
 #[test]
-fn clients_that_hang_up_in_the_middle_of_a_read_cost_the_next_request_nothing() {
+fn disconnected_readers_delay_no_later_request() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);

@@ -91,7 +91,7 @@ fn write_to_nobody_is_not_stored() {
 }
 
 #[test]
-fn write_to_server_that_speaks_no_mongodb_is_not_stored() {
+fn write_to_foreign_server_is_not_stored() {
     let other = Server::start(&[]);
     let server = start(&format!("mongodb://tests:hush@{}/db", other.address));
     assert_unavailable(&server.post("{\"_id\":1}"), false);
@@ -121,7 +121,7 @@ fn writes_without_login_are_not_stored() {
 
 /// `Io` of a connection that breaks before anything was sent on it.
 #[test]
-fn write_whose_connection_cannot_be_made_is_not_stored() {
+fn write_without_connection_is_not_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -132,7 +132,7 @@ fn write_whose_connection_cannot_be_made_is_not_stored() {
 
 /// `Io`, and answers that make no sense.
 #[test]
-fn write_whose_answer_is_lost_may_be_stored() {
+fn write_with_lost_answer_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -162,7 +162,7 @@ fn write_whose_answer_is_lost_may_be_stored() {
 /// `ConnectionPoolCleared` in the middle of a command: the monitor gives up on a server that has
 /// frozen.
 #[test]
-fn write_that_monitor_interrupts_may_be_stored() {
+fn write_interrupted_by_monitor_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     // Soon enough for the request to be told of it.
@@ -183,7 +183,7 @@ fn write_that_monitor_interrupts_may_be_stored() {
 }
 
 #[test]
-fn refusals_of_whole_write_tell_whether_it_may_be_stored() {
+fn command_errors_tell_whether_write_is_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -234,7 +234,7 @@ fn refusals_of_whole_write_tell_whether_it_may_be_stored() {
 }
 
 #[test]
-fn refusals_of_one_document_tell_whose_fault_it_is() {
+fn document_errors_become_statuses() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -274,7 +274,7 @@ fn refusals_of_one_document_tell_whose_fault_it_is() {
 
 /// The driver sends a retryable write twice, and tells only of the second time.
 #[test]
-fn write_that_was_sent_twice_may_be_stored_by_first() {
+fn resent_write_may_be_stored_by_first() {
     let answers = [
         error(10107, "NotWritablePrimary"),
         error(59, "CommandNotFound"),
@@ -294,7 +294,7 @@ fn write_that_was_sent_twice_may_be_stored_by_first() {
 }
 
 #[test]
-fn write_to_primary_that_steps_down_is_sent_again() {
+fn write_is_resent_after_step_down() {
     let sent = AtomicUsize::new(0);
     let Some((server, proxy)) = start_scripted(move |name| match name {
         "insert" if sent.fetch_add(1, SeqCst) == 0 => {
@@ -313,7 +313,7 @@ fn write_to_primary_that_steps_down_is_sent_again() {
 
 /// A client must not choose what an error is about.
 #[test]
-fn unique_index_refuses_whatever_value_clashes() {
+fn unique_index_refuses_any_clashing_value() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -338,7 +338,7 @@ fn unique_index_refuses_whatever_value_clashes() {
 }
 
 #[test]
-fn unique_index_that_server_does_not_name_is_told_from_id() {
+fn unnamed_unique_index_is_told_from_id() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -357,7 +357,7 @@ fn unique_index_that_server_does_not_name_is_told_from_id() {
 }
 
 #[test]
-fn document_that_meets_itself_is_stored_once() {
+fn resent_document_is_stored_once() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);
@@ -384,7 +384,7 @@ fn document_that_meets_itself_is_stored_once() {
 }
 
 #[test]
-fn duplicate_that_cannot_be_read_may_be_stored() {
+fn unreadable_duplicate_may_be_stored() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[]);

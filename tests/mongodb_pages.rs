@@ -41,7 +41,7 @@ fn fill(server: &Server, count: i32) {
 }
 
 #[test]
-fn a_page_is_asked_for_as_one_batch() {
+fn page_is_read_in_one_batch() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
@@ -67,7 +67,7 @@ fn end_after_three(mut answer: Document) -> Document {
 }
 
 #[test]
-fn a_reply_that_ends_early_ends_nothing() {
+fn early_end_of_reply_loses_nothing() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let proxy = Proxy::start(mongodb.port());
     let server = mongodb.start_behind(&proxy, "", &[("LOG", "off")]);
@@ -143,7 +143,7 @@ fn pages_go_on_where_server_lacks_types() {
 
 /// Every number that compares unlike it sorts, once of each type that has it.
 #[test]
-fn numbers_that_compare_unlike_they_sort_page_through_both_ways() {
+fn mixed_numbers_page_both_ways() {
     let doubles = [f64::NAN, f64::NEG_INFINITY, -0.0, f64::INFINITY].map(Bson::Double);
     let decimals = ["NaN", "-Infinity", "-0", "Infinity"].map(decimal);
     for mixture in 0..16 {
@@ -206,7 +206,7 @@ fn look_up(server: &Server, proxy: &Proxy, targets: &[(&str, u16)]) {
 }
 
 #[test]
-fn a_decimal_is_found_alone_and_among_others() {
+fn decimal_id_is_found_in_any_read() {
     let ids = [decimal("1.5"), Bson::Int32(7), Bson::Document(doc! { "a": decimal("2") })];
     let Some((server, proxy)) = start_over(Collection::of_ids(&ids)) else { return };
     let targets = [
@@ -223,7 +223,7 @@ fn a_decimal_is_found_alone_and_among_others() {
 }
 
 #[test]
-fn what_a_collation_finds_equal_is_found_alone_and_among_others() {
+fn collation_equals_are_found_in_any_read() {
     let ids = ["ada", "Bob"].map(|name| Bson::String(name.to_owned()));
     let mut collection = Collection::of_ids(&ids);
     collection.ignores_case = true;
@@ -236,7 +236,7 @@ fn what_a_collation_finds_equal_is_found_alone_and_among_others() {
 }
 
 #[test]
-fn what_is_missing_is_not_asked_for_one_by_one() {
+fn missing_ids_are_read_in_one_command() {
     let Some((server, proxy)) = start_over(Collection::of_ids(&[Bson::Int32(1)])) else { return };
     look_up(&server, &proxy, &[("1", 200), ("2", 404), ("3", 404), ("4", 404), ("5", 404)]);
     let finds = proxy.commands("find").len();
@@ -252,7 +252,7 @@ fn store_as_another(server: &Server, ids: &[Bson]) {
 }
 
 #[test]
-fn documents_whose_id_no_url_has_room_for_are_all_in_the_pages_and_the_export() {
+fn pages_and_export_include_overlong_ids() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let text = |first: &str, length: usize| Bson::String(format!("{first}{}", "x".repeat(length)));
     // Longer than the server itself stores, longer than a URL; first, last, by themselves and in a
@@ -299,7 +299,7 @@ fn documents_whose_id_no_url_has_room_for_are_all_in_the_pages_and_the_export() 
 }
 
 #[test]
-fn a_document_whose_id_extended_json_has_no_words_for_is_in_the_pages() {
+fn pages_include_ids_without_json_form() {
     let object = |value: Bson| Bson::Document(doc! { "a": value });
     let ids = [
         Bson::Int32(1),

@@ -77,7 +77,7 @@ fn assert_stored(server: &Server, ids: &[String]) {
 }
 
 #[test]
-fn a_restart_of_the_database_under_load_loses_nothing_that_was_acknowledged() {
+fn database_restart_keeps_acknowledged_writes() {
     let Some(mongodb) = Mongodb::start() else { return };
     let directory = Arc::new(Directory::new());
     let uri = mongodb.uri(&database_of(&directory));
@@ -107,7 +107,7 @@ fn a_restart_of_the_database_under_load_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn what_was_acknowledged_outlives_kills_of_the_web_tier_and_the_database_in_turn() {
+fn kills_of_both_tiers_keep_acknowledged_writes() {
     let Some(mongodb) = Mongodb::start() else { return };
     let mut directory = Arc::new(Directory::new());
     let uri = mongodb.uri(&database_of(&directory));

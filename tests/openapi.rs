@@ -224,7 +224,7 @@ fn path_of(target: &str) -> &str {
 }
 
 #[test]
-fn every_answer_that_is_described_is_given_as_described() {
+fn described_answers_are_given() {
     let contract = Contract::read();
     answers_of_the_routes(&contract);
     answers_with_a_token(&contract);
@@ -350,7 +350,7 @@ fn answers_to_heads_that_are_refused(contract: &Contract) {
 }
 
 #[test]
-fn what_is_no_operation_is_refused_as_described() {
+fn undescribed_operations_are_refused() {
     let contract = Contract::read();
     let server = Server::start(&[]);
     let problem = serde_json::json!({ "$ref": "#/components/schemas/Problem" });
@@ -372,7 +372,7 @@ fn what_is_no_operation_is_refused_as_described() {
 }
 
 #[test]
-fn parameters_have_the_bounds_and_defaults_that_are_described() {
+fn parameters_have_described_bounds_and_defaults() {
     let contract = Contract::read();
     let server = Server::start(&[]);
     let parameters = contract.operation("GET", "/data")["parameters"].as_array().unwrap();
@@ -423,7 +423,7 @@ fn parameters_have_the_bounds_and_defaults_that_are_described() {
 }
 
 #[test]
-fn bodies_have_the_bounds_that_are_described_and_the_examples_are_taken() {
+fn bodies_have_described_bounds_and_examples() {
     let contract = Contract::read();
     assert_eq!(contract.description["info"]["version"], env!("CARGO_PKG_VERSION"));
     let server = Server::start(&[]);
@@ -451,7 +451,7 @@ fn bodies_have_the_bounds_that_are_described_and_the_examples_are_taken() {
 }
 
 #[test]
-fn the_examples_of_answers_are_as_described() {
+fn example_answers_match_their_schemas() {
     let contract = Contract::read();
     let mut count = 0;
     for (method, path) in contract.operations() {

@@ -10,7 +10,7 @@ use std::thread;
 use support::{Connection, Server, run, two_tier, wait_for};
 
 #[test]
-fn probes_say_alive_and_ready() {
+fn probes_report_alive_and_ready() {
     let server = Server::start(&[]);
     let mut connection = Connection::open(server.ops_address);
     for (target, body) in
@@ -28,7 +28,7 @@ fn probes_say_alive_and_ready() {
 }
 
 #[test]
-fn the_operations_port_has_nothing_else() {
+fn operations_port_serves_nothing_else() {
     let server = Server::start(&[]);
     for target in ["/", "/data", "/metrics/", "/healthz/live"] {
         let detail = server.ops(target).problem(404);
@@ -45,7 +45,7 @@ fn the_operations_port_has_nothing_else() {
 }
 
 #[test]
-fn a_server_that_drains_is_alive_but_not_ready() {
+fn draining_server_is_alive_not_ready() {
     let server = Server::start(&[("SHUTDOWN_DELAY", "30s")]);
     server.signal("TERM");
     let answer = wait_for("/readyz to fail", || {
@@ -62,7 +62,7 @@ fn a_server_that_drains_is_alive_but_not_ready() {
 }
 
 #[test]
-fn probes_are_answered_while_every_connection_of_the_application_is_taken() {
+fn probes_answer_when_connections_are_taken() {
     let server = Server::start(&[("MAX_CONNECTIONS", "2"), ("HEAD_TIMEOUT", "60s")]);
     // Half a head holds its connection, where an idle one would give way.
     let mut holders: Vec<Connection> = (0..2).map(|_| Connection::open(server.address)).collect();
@@ -103,7 +103,7 @@ fn healthcheck(server: &Server, settings: &[(&str, &str)]) -> (Option<i32>, Stri
 }
 
 #[test]
-fn healthcheck_asks_readyz() {
+fn healthcheck_command_asks_readyz() {
     let server = Server::start(&[]);
     assert_eq!(healthcheck(&server, &[]), (Some(0), String::new()));
     // Where the server listens on every address, the loopback is one of them.
@@ -139,7 +139,7 @@ fn sample(metrics: &BTreeMap<String, f64>, name: &str) -> f64 {
 }
 
 #[test]
-fn requests_are_counted_by_route_method_and_status() {
+fn metrics_count_requests_by_route_and_status() {
     let server = Server::start(&[]);
     server.get("/");
     server.get("/");
@@ -194,7 +194,7 @@ fn requests_are_counted_by_route_method_and_status() {
 }
 
 #[test]
-fn what_goes_to_the_database_is_counted() {
+fn metrics_count_database_commands() {
     let server = Server::start(&[]);
     server.post("{}");
     server.post("[{},{},{}]");
@@ -214,7 +214,7 @@ fn what_goes_to_the_database_is_counted() {
 }
 
 #[test]
-fn connections_and_requests_in_flight_go_up_and_down() {
+fn metrics_gauge_connections_and_requests() {
     let server = Server::start(&[]);
     let gauges = || {
         let metrics = metrics(&server);
@@ -237,7 +237,7 @@ fn connections_and_requests_in_flight_go_up_and_down() {
 }
 
 #[test]
-fn the_process_and_its_build_are_described() {
+fn metrics_describe_process_and_build() {
     let server = Server::start(&[]);
     let metrics = metrics(&server);
     let build = concat!("two_tier_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"");
@@ -253,7 +253,7 @@ fn the_process_and_its_build_are_described() {
 }
 
 #[test]
-fn the_metrics_pass_promtool() {
+fn metrics_pass_promtool_check() {
     let server = Server::start(&[]);
     server.post("[{},{}]");
     server.get("/data");
@@ -281,7 +281,7 @@ fn the_metrics_pass_promtool() {
 }
 
 #[test]
-fn a_line_of_the_log_says_what_a_request_was_and_what_became_of_it() {
+fn log_line_describes_request_and_outcome() {
     let server = Server::start(&[]);
     let answer = server.request("GET", "/data/1?x=%0A", &[("X-Request-Id", "request-7")], b"");
     let line = server.wait_for_line("id=request-7");
@@ -296,7 +296,7 @@ fn a_line_of_the_log_says_what_a_request_was_and_what_became_of_it() {
 }
 
 #[test]
-fn log_json_is_an_object_a_line() {
+fn json_log_has_one_object_per_line() {
     let server = Server::start(&[("LOG", "json")]);
     let got = server.request("GET", "/", &[("X-Request-Id", "first")], b"");
     // The line comes behind the answer, and the next request may be on another thread.
@@ -341,7 +341,7 @@ fn log_json_is_an_object_a_line() {
 }
 
 #[test]
-fn log_off_leaves_only_other_events() {
+fn log_off_omits_only_requests() {
     let server = Server::start(&[("LOG", "off"), ("SHUTDOWN_DELAY", "30s")]);
     server.get("/");
     server.post("{}");
@@ -351,7 +351,7 @@ fn log_off_leaves_only_other_events() {
 }
 
 #[test]
-fn lines_of_many_threads_never_mix() {
+fn log_lines_of_threads_never_mix() {
     const CLIENTS: usize = 16;
     const REQUESTS: usize = 50;
     let server = Server::start(&[("LOG", "json")]);
@@ -377,7 +377,7 @@ fn lines_of_many_threads_never_mix() {
 }
 
 #[test]
-fn the_id_of_a_request_is_taken_or_made_and_always_answered() {
+fn request_id_is_taken_or_generated() {
     let server = Server::start(&[]);
     let id_for = |given: &str| {
         let answer = server.request("GET", "/nothing", &[("X-Request-Id", given)], b"");
@@ -410,7 +410,7 @@ fn the_id_of_a_request_is_taken_or_made_and_always_answered() {
 }
 
 #[test]
-fn what_is_secret_is_never_in_the_log() {
+fn secrets_never_appear_in_log() {
     for log in ["text", "json"] {
         let server = Server::start(&[("LOG", log), ("API_TOKEN", "open-sesame")]);
         let json = ("Content-Type", "application/json");

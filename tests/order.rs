@@ -12,9 +12,9 @@ use proptest::test_runner::{Config, TestRunner};
 use support::{Store, base64, quoted};
 
 stores![
-    ids_of_every_type_are_in_the_order_of_their_types,
-    random_ids_are_in_order_both_ways_and_equal_ones_are_refused,
-    numbers_are_compared_as_numbers_whatever_their_types,
+    ids_sort_by_order_of_types,
+    random_ids_sort_and_equals_are_refused,
+    numbers_compare_across_types,
 ];
 
 /// The embedded store has no key for a decimal128; MongoDB takes it.
@@ -22,7 +22,7 @@ mod embedded_only {
     use super::support::Store;
 
     #[test]
-    fn a_decimal_in_an_id_is_refused_with_what_to_do_instead() {
+    fn embedded_store_refuses_decimal_in_id() {
         let server = Store::Embedded.start(&[]);
         for id in [r#"{"$numberDecimal":"1"}"#, r#"{"a":[{"$numberDecimal":"1"}]}"#] {
             let detail = server.post(&format!("{{\"_id\":{id}}}")).problem(400);
@@ -307,7 +307,7 @@ fn id() -> impl Strategy<Value = Id> {
     prop_oneof![4 => scalar(), 1 => object(nested)]
 }
 
-fn ids_of_every_type_are_in_the_order_of_their_types(store: Store) {
+fn ids_sort_by_order_of_types(store: Store) {
     if store.lacks("the order of all types") {
         return;
     }
@@ -414,7 +414,7 @@ fn check_order(store: Store, ids: &[Id], after: &[Id], limit: usize) -> Result<(
     Ok(())
 }
 
-fn random_ids_are_in_order_both_ways_and_equal_ones_are_refused(store: Store) {
+fn random_ids_sort_and_equals_are_refused(store: Store) {
     if store.lacks("the order of all types") {
         return;
     }
@@ -427,7 +427,7 @@ fn random_ids_are_in_order_both_ways_and_equal_ones_are_refused(store: Store) {
         .unwrap();
 }
 
-fn numbers_are_compared_as_numbers_whatever_their_types(store: Store) {
+fn numbers_compare_across_types(store: Store) {
     if store.lacks("the order of all types") {
         return;
     }

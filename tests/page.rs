@@ -25,7 +25,7 @@ fn between(page: &str, start: &str, end: &str) -> String {
 }
 
 #[test]
-fn a_browser_gets_a_page_of_at_most_8_kb_with_the_time() {
+fn browser_gets_small_page_with_time() {
     let server = Server::start(&[]);
     let before = chrono::Utc::now().timestamp_millis();
     let page = page(&server);
@@ -39,7 +39,7 @@ fn a_browser_gets_a_page_of_at_most_8_kb_with_the_time() {
 }
 
 #[test]
-fn the_page_loads_nothing_and_runs_only_what_is_in_it() {
+fn page_loads_no_external_resources() {
     let server = Server::start(&[]);
     let page = page(&server);
     let text = page.text();
@@ -65,7 +65,7 @@ fn the_page_loads_nothing_and_runs_only_what_is_in_it() {
 }
 
 #[test]
-fn head_says_what_get_would() {
+fn head_of_page_matches_get() {
     let server = Server::start(&[]);
     let get = page(&server);
     let mut connection = Connection::open(server.address);
@@ -81,7 +81,7 @@ fn head_says_what_get_would() {
 }
 
 #[test]
-fn the_page_names_the_file_but_not_its_directory() {
+fn page_names_file_without_directory() {
     let directory = std::sync::Arc::new(support::Directory::new());
     let name = "<script>alert(1)<!--&amp;{{time}}{{store}}\".redb";
     let file = directory.join(name).display().to_string();
@@ -96,7 +96,7 @@ fn the_page_names_the_file_but_not_its_directory() {
 
 /// A database that takes connections and never answers: the page asks it nothing.
 #[test]
-fn the_page_comes_without_the_database_and_tells_nothing_of_where_it_is() {
+fn page_works_without_database_or_address() {
     let database = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = database.local_addr().unwrap().port();
     let uri = format!("mongodb://ada:hush@127.0.0.1:{port}/shop?authSource=admin");

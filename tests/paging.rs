@@ -9,18 +9,18 @@ use serde_json::Value;
 use support::{Connection, Server, Store};
 
 stores![
-    following_the_link_visits_every_document_once,
-    a_page_has_100_documents_unless_the_client_says_otherwise,
-    the_last_page_has_no_link_even_if_it_is_full,
-    a_page_ends_at_4_mib,
-    documents_that_come_in_while_a_client_pages_disturb_nothing,
-    after_takes_an_id_that_no_document_has,
-    the_location_of_an_id_of_every_type_is_its_document,
-    the_location_of_a_hostile_string_is_its_document,
-    the_location_of_any_string_is_its_document,
-    the_location_of_an_id_that_is_long_in_json_is_its_document,
-    an_id_that_is_taken_ends_a_page,
-    an_object_id_is_found_in_each_of_its_forms,
+    links_visit_every_document_once,
+    page_has_100_documents_by_default,
+    full_last_page_has_no_link,
+    page_ends_at_4_mib,
+    concurrent_inserts_do_not_disturb_paging,
+    after_takes_id_of_no_document,
+    location_leads_to_every_id_type,
+    location_leads_to_hostile_string,
+    location_leads_to_random_string,
+    location_leads_to_long_json_id,
+    every_accepted_id_can_end_page,
+    object_id_is_found_by_each_form,
 ];
 
 /// An `_id` of every type that one can have, in the order of the types, as canonical Extended JSON.
@@ -68,7 +68,7 @@ fn walk(server: &Server, target: &str) -> Vec<Vec<u64>> {
     server.pages(target, 5000).iter().map(numbers).collect()
 }
 
-fn following_the_link_visits_every_document_once(store: Store) {
+fn links_visit_every_document_once(store: Store) {
     let server = store.start(&[]);
     let ids = held_ids(store);
     fill(&server, &ids);
@@ -83,7 +83,7 @@ fn following_the_link_visits_every_document_once(store: Store) {
     }
 }
 
-fn a_page_has_100_documents_unless_the_client_says_otherwise(store: Store) {
+fn page_has_100_documents_by_default(store: Store) {
     let server = store.start(&[]);
     let ids: Vec<String> = (0..1234).map(|n| n.to_string()).collect();
     fill(&server, &ids.iter().map(String::as_str).collect::<Vec<_>>());
@@ -94,7 +94,7 @@ fn a_page_has_100_documents_unless_the_client_says_otherwise(store: Store) {
     assert_eq!(lengths("/data?limit=1000&after=233"), [1000]);
 }
 
-fn the_last_page_has_no_link_even_if_it_is_full(store: Store) {
+fn full_last_page_has_no_link(store: Store) {
     let server = store.start(&[]);
     fill(&server, &["1", "2", "3"]);
     assert!(server.get("/data?limit=2").next_link().is_some());
@@ -104,7 +104,7 @@ fn the_last_page_has_no_link_even_if_it_is_full(store: Store) {
     assert_eq!((behind.text().as_str(), behind.next_link()), ("[]\n", None));
 }
 
-fn a_page_ends_at_4_mib(store: Store) {
+fn page_ends_at_4_mib(store: Store) {
     let server = store.start(&[("MAX_BODY", "6MiB")]);
     let padding = "x".repeat(1_000_000);
     for n in 0..6 {
@@ -126,7 +126,7 @@ fn a_page_ends_at_4_mib(store: Store) {
     assert_eq!(walk(&server, "/data?after=2"), [vec![25], vec![3, 4, 5]]);
 }
 
-fn documents_that_come_in_while_a_client_pages_disturb_nothing(store: Store) {
+fn concurrent_inserts_do_not_disturb_paging(store: Store) {
     let server = store.start(&[]);
     let even: Vec<String> = (0..50).map(|n| (n * 2).to_string()).collect();
     let documents: Vec<String> =
@@ -153,7 +153,7 @@ fn documents_that_come_in_while_a_client_pages_disturb_nothing(store: Store) {
     }
 }
 
-fn after_takes_an_id_that_no_document_has(store: Store) {
+fn after_takes_id_of_no_document(store: Store) {
     let server = store.start(&[]);
     let ids = held_ids(store);
     fill(&server, &ids);
@@ -216,7 +216,7 @@ fn assert_location_is_its_document(connection: &mut Connection, id: &str) {
     assert_eq!(again.status, 409, "{document}: {}", again.text());
 }
 
-fn the_location_of_an_id_of_every_type_is_its_document(store: Store) {
+fn location_leads_to_every_id_type(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     for id in held_ids(store) {
@@ -324,7 +324,7 @@ const HOSTILE: [&str; 77] = [
     "\u{7f}",
 ];
 
-fn the_location_of_a_hostile_string_is_its_document(store: Store) {
+fn location_leads_to_hostile_string(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     for text in HOSTILE {
@@ -342,7 +342,7 @@ fn the_location_of_a_hostile_string_is_its_document(store: Store) {
     assert_eq!(seen, sorted);
 }
 
-fn the_location_of_any_string_is_its_document(store: Store) {
+fn location_leads_to_random_string(store: Store) {
     let server = store.start(&[]);
     let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
@@ -358,7 +358,7 @@ fn the_location_of_any_string_is_its_document(store: Store) {
         .unwrap();
 }
 
-fn the_location_of_an_id_that_is_long_in_json_is_its_document(store: Store) {
+fn location_leads_to_long_json_id(store: Store) {
     let server = store.start(&[]);
     let mut connection = Connection::open(server.address);
     // 1,019 control characters are 6 bytes each in JSON, and 8 in a URL.
@@ -400,7 +400,7 @@ fn escaped_key(n: u32) -> String {
 
 /// What a client stores never makes a page longer or shorter for others: an `_id` that is taken
 /// fits into a URL.
-fn an_id_that_is_taken_ends_a_page(store: Store) {
+fn every_accepted_id_can_end_page(store: Store) {
     if store.lacks("undefined") {
         return;
     }
@@ -432,7 +432,7 @@ fn an_id_that_is_taken_ends_a_page(store: Store) {
     assert_eq!(pages, taken);
 }
 
-fn an_object_id_is_found_in_each_of_its_forms(store: Store) {
+fn object_id_is_found_by_each_form(store: Store) {
     if store.lacks("an ObjectId and a string of the same digits") {
         return;
     }

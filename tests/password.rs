@@ -67,7 +67,7 @@ fn uri(proxy: &Proxy, database: &str, password: &str) -> String {
 }
 
 #[test]
-fn password_is_read_again_when_login_is_refused() {
+fn refused_login_rereads_password() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let tier = Tier::start(mongodb, "hush1");
     tier.assert_works();
@@ -98,7 +98,7 @@ fn password_is_read_again_when_login_is_refused() {
 }
 
 #[test]
-fn password_changes_under_load_without_failed_request() {
+fn password_change_fails_no_request() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let tier = Tier::start(mongodb, "hush1");
     tier.assert_works();
@@ -153,7 +153,7 @@ fn password_changes_under_load_without_failed_request() {
 
 /// The database knows the new password some time before the web tier does.
 #[test]
-fn connections_that_exist_go_on_until_new_password_is_there() {
+fn open_connections_survive_password_change() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let tier = Tier::start(mongodb, "hush1");
     tier.assert_works();
@@ -185,7 +185,7 @@ fn connections_that_exist_go_on_until_new_password_is_there() {
 }
 
 #[test]
-fn uri_that_cannot_be_used_changes_nothing() {
+fn unusable_new_uri_changes_nothing() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     let tier = Tier::start(mongodb, "hush1");
     tier.assert_works();

@@ -38,7 +38,7 @@ fn count(server: &Server, text: &str) -> usize {
 }
 
 #[test]
-fn server_is_ready_once_it_has_reached_the_database() {
+fn server_is_ready_after_reaching_database() {
     let Some(mongodb) = Mongodb::start() else { return };
     mongodb.kill();
     let server = start(&mongodb);
@@ -58,7 +58,7 @@ fn server_is_ready_once_it_has_reached_the_database() {
 }
 
 #[test]
-fn outage_of_the_database_shows_everywhere_but_in_readiness() {
+fn database_outage_leaves_server_ready() {
     let Some(mongodb) = Mongodb::start() else { return };
     for silent in [false, true] {
         let directory = Arc::new(Directory::new());

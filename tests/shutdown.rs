@@ -15,7 +15,7 @@ use support::mongodb::database_of;
 use support::proxy::{Fate, Proxy};
 use support::{Connection, Directory, Mongodb, PATIENCE, Server, Store, wait_for};
 
-stores!(no_request_that_was_let_in_goes_unanswered_under_load);
+stores!(shutdown_answers_admitted_requests_under_load);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -45,7 +45,7 @@ fn expect_success(server: &mut Server) {
 }
 
 #[test]
-fn requests_in_progress_are_finished_and_newcomers_refused() {
+fn shutdown_finishes_requests_and_refuses_new() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(&[]);
         let (connection, rest) = half_a_post(&server);
@@ -64,7 +64,7 @@ fn requests_in_progress_are_finished_and_newcomers_refused() {
 }
 
 #[test]
-fn readyz_fails_first_while_requests_are_still_answered() {
+fn readyz_fails_before_requests_do() {
     let mut server = Server::start(&[("SHUTDOWN_DELAY", "3s")]);
     let mut kept = Connection::open(server.address);
     assert_eq!(kept.request("GET", "/", &[], b"").header("connection"), None);
@@ -87,7 +87,7 @@ fn readyz_fails_first_while_requests_are_still_answered() {
 }
 
 #[test]
-fn a_request_that_never_ends_is_given_up_after_shutdown_timeout() {
+fn shutdown_timeout_ends_endless_request() {
     let mut server = Server::start(&[("SHUTDOWN_TIMEOUT", "1s")]);
     let mut endless = Connection::open(server.address);
     let head = "POST /data HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-ndjson\r\n";
@@ -108,7 +108,7 @@ fn a_request_that_never_ends_is_given_up_after_shutdown_timeout() {
 }
 
 #[test]
-fn silent_database_does_not_hold_up_the_end() {
+fn silent_database_does_not_delay_shutdown() {
     let Some(mongodb) = Mongodb::shared_own() else { return };
     // Requests are given up after 5 s: before the end in one case, with it in the other.
     thread::scope(|scope| {
@@ -154,7 +154,7 @@ fn expect_end_in_time(mongodb: &Mongodb, delay: u64, timeout: u64) {
 }
 
 #[test]
-fn a_second_signal_ends_the_process_at_once() {
+fn second_signal_ends_process_at_once() {
     let mut server = Server::start(&[("SHUTDOWN_DELAY", "600s")]);
     let (_connection, _) = half_a_post(&server);
     server.signal("TERM");
@@ -164,7 +164,7 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
-fn those_who_already_wait_are_served() {
+fn shutdown_serves_waiting_clients() {
     let mut server = Server::start(&[("MAX_CONNECTIONS", "2")]);
     let taken = [half_a_post(&server), half_a_post(&server)];
     let mut waiting: Vec<Connection> = (0..30).map(|_| Connection::open(server.address)).collect();
@@ -183,7 +183,7 @@ fn those_who_already_wait_are_served() {
 }
 
 #[test]
-fn clients_who_do_not_stop_coming_do_not_keep_it_running() {
+fn steady_new_clients_do_not_prevent_shutdown() {
     let mut server = Server::start(&[("SHUTDOWN_TIMEOUT", "10s"), ("LOG", "off")]);
     let address = server.address;
     let answered = AtomicUsize::new(0);
@@ -209,7 +209,7 @@ fn clients_who_do_not_stop_coming_do_not_keep_it_running() {
     });
 }
 
-fn no_request_that_was_let_in_goes_unanswered_under_load(store: Store) {
+fn shutdown_answers_admitted_requests_under_load(store: Store) {
     for signal in ["TERM", "INT"] {
         let mut server = store.start(&[("SHUTDOWN_TIMEOUT", "10s"), ("LOG", "off")]);
         let address = server.address;

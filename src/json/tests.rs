@@ -10,7 +10,7 @@ use super::*;
 use conversions::{WRONG, conversions};
 
 #[test]
-fn every_form_is_read_as_its_type_and_written_relaxed() {
+fn every_form_reads_as_its_type() {
     for conversion in conversions() {
         let written = format!(r#"{{"_id":1,"v":{}}}"#, conversion.relaxed);
         for form in conversion.forms {
@@ -91,7 +91,7 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn errors_name_problem_and_position() {
     for (json, detail) in REFUSED {
         let error = parse_document(json.as_bytes()).expect_err(json);
         assert_eq!(error.to_string(), *detail, "{json}");
@@ -99,7 +99,7 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
-fn wrong_types_of_extended_json_are_refused() {
+fn wrong_forms_of_types_are_refused() {
     for value in WRONG.lines() {
         let error =
             parse_document(format!(r#"{{"v":{value}}}"#).as_bytes()).expect_err(value).to_string();
@@ -108,13 +108,13 @@ fn wrong_types_of_extended_json_are_refused() {
 }
 
 #[test]
-fn a_special_key_behind_others_at_the_top_is_a_field() {
+fn top_level_type_key_is_field() {
     let json = r#"{"_id":1,"$oid":"x","$date":2}"#;
     assert_eq!(json_of(parse_document(json.as_bytes()).unwrap().raw()), json);
 }
 
 #[test]
-fn a_body_is_an_object_or_an_array_of_objects() {
+fn body_is_object_or_array() {
     assert!(
         matches!(parse_documents(b"{}"), Ok(Documents::One(document)) if document.id_is_generated())
     );
@@ -141,7 +141,7 @@ fn a_body_is_an_object_or_an_array_of_objects() {
 }
 
 #[test]
-fn the_id_comes_first() {
+fn document_begins_with_id() {
     let document = parse_document(br#"{"a":[1],"_id":"x","b":2}"#).unwrap();
     assert_eq!(json_of(document.raw()), r#"{"_id":"x","a":[1],"b":2}"#);
     assert!(!document.id_is_generated());
@@ -154,7 +154,7 @@ fn the_id_comes_first() {
 }
 
 #[test]
-fn a_duplicate_among_many_keys_is_found() {
+fn duplicate_is_found_among_many_keys() {
     let keys = (0..5000).map(|key| format!("\"k{key}\":{{\"a\":0}},")).collect::<String>();
     assert!(parse_document(format!("{{{keys}\"k5000\":1}}").as_bytes()).is_ok());
     for duplicate in ["k0", "k15", "k16", "k17", "k4999"] {
@@ -165,7 +165,7 @@ fn a_duplicate_among_many_keys_is_found() {
 }
 
 #[test]
-fn a_document_over_16_mib_is_too_large() {
+fn document_over_16_mib_is_refused() {
     // The header, the _id and the field "a" with its length and both ends.
     let rest = 4 + 17 + 3 + 4 + 1 + 1;
     let json = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - rest));
@@ -181,7 +181,7 @@ fn a_document_over_16_mib_is_too_large() {
 }
 
 #[test]
-fn nesting_ends_at_100_levels_and_fits_a_small_stack() {
+fn nesting_limit_fits_small_stack() {
     let nested = |open: &str, leaf: &str, close: &str, levels: usize| {
         format!("{}{leaf}{}", open.repeat(levels), close.repeat(levels))
     };
@@ -234,7 +234,7 @@ fn nesting_ends_at_100_levels_and_fits_a_small_stack() {
 }
 
 #[test]
-fn damaged_bson_is_an_error_and_leaves_the_output_alone() {
+fn damaged_bson_leaves_output_unchanged() {
     let document = |fields: &[u8]| {
         let length = (fields.len() as i32 + 5).to_le_bytes();
         [&length[..], fields, b"\0"].concat()
@@ -269,7 +269,7 @@ fn damaged_bson_is_an_error_and_leaves_the_output_alone() {
 }
 
 #[test]
-fn ids_read_from_a_url() {
+fn ids_are_read_from_url() {
     let id = |text: &str| parse_id(text).unwrap().as_raw().into();
     assert!(matches!(id("57E193d7a9cc81b4027498b5"), RawBson::ObjectId(_)));
     assert_eq!(
@@ -304,7 +304,7 @@ fn ids_read_from_a_url() {
 }
 
 #[test]
-fn ids_are_written_plain_where_they_read_back_the_same() {
+fn ids_are_written_plain_where_unambiguous() {
     let written = |json: &str| {
         let document = parse_document(format!(r#"{{"_id":{json}}}"#).as_bytes()).unwrap();
         let text = write_id(&document.id());

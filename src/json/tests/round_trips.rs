@@ -111,7 +111,7 @@ fn damaged(mut bytes: Vec<u8>, at: prop::sample::Index, byte: Option<u8>) -> Vec
 
 proptest! {
     #[test]
-    fn a_document_comes_back_the_same(document in any_document()) {
+    fn relaxed_document_returns_unchanged(document in any_document()) {
         let json = json_of(&document);
         let back = parse_document(json.as_bytes());
         prop_assert!(back.is_ok(), "{} {:?}", json, back);
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn a_canonical_document_comes_back_the_same_and_tells_integers_apart(
+    fn canonical_document_returns_unchanged(
         mut document in any_document(),
         long in any::<i32>(),
     ) {
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn an_id_comes_back_the_same(value in any_value()) {
+    fn id_returns_unchanged_from_url(value in any_value()) {
         let document = raw(&bson::doc! { "_id": value });
         let value: RawBson = document.get("_id").unwrap().unwrap().into();
         if let Ok(id) = DocumentId::new(value) {
@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+    fn random_text_is_read_or_refused(text in any::<String>(), bytes in any::<Vec<u8>>()) {
         let _ = parse_documents(&bytes);
         let _ = parse_documents(text.as_bytes());
         if let Ok(id) = parse_id(&text) {
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_bson_is_written_as_json_or_refused(
+    fn damaged_bson_is_written_or_refused(
         document in any_document(),
         at: prop::sample::Index,
         byte: Option<u8>,
