@@ -7,8 +7,8 @@
 //! there whole or not at all; what was reported as not stored is not there; and the order is right.
 //! Work then goes on with the file that a loss has left, so that the next one may hit the recovery.
 //!
-//! The long form, about half an hour for 100,000 losses:
-//!   POWER_LOSSES=100000 cargo test --release --lib power_loss
+//! The long form, some minutes of two processors for 100,000 losses:
+//!   POWER_LOSSES=100000 cargo test --profile quick --lib power_loss_takes
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
