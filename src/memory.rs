@@ -17,7 +17,7 @@ pub(crate) struct Memory {
 pub(crate) enum Eviction {
     /// It held the most for the least progress.
     Stalled,
-    /// It had the furthest to go.
+    /// It was the largest.
     Flood,
     /// It waited for memory as long as it may.
     Waited,

@@ -129,7 +129,7 @@ impl Metrics {
             name,
             "counter",
             "Requests and answers given up for want of memory: those that held the most for the least progress, that \
-             had the furthest to go, or that waited too long.",
+             were the largest, or that waited too long.",
         );
         for (reason, count) in memory.evicted() {
             page.sample(&format!("{name}{{reason=\"{reason}\"}}"), count);

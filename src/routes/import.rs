@@ -310,7 +310,8 @@ impl service::Import for Import {
     }
 
     fn to_go(&self) -> usize {
-        if self.line.len() < SHORT_LINE { 0 } else { self.line.max() - self.line.len() }
+        let is_short = self.line.len() < SHORT_LINE;
+        if is_short { 0 } else { self.line.max().saturating_sub(self.line.held()) }
     }
 }
 

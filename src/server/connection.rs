@@ -227,7 +227,7 @@ impl Connection {
         }
     }
 
-    /// How many bytes may have to move yet until it needs no more memory.
+    /// How many bytes of memory it may take yet, or for an answer how many it has to give back.
     pub(super) fn to_go(&self) -> usize {
         match &self.state {
             State::Body(_, receiving) => receiving.to_go(),

@@ -81,7 +81,7 @@ pub(crate) trait Import: Send {
     fn held(&self) -> usize;
     /// Bytes that have been stored.
     fn stored(&self) -> usize;
-    /// How many bytes the rest of the line that is coming may have; 0 while that is short.
+    /// How many bytes of memory the line that is coming may take yet; 0 while it is short.
     fn to_go(&self) -> usize;
 }
 

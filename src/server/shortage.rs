@@ -14,9 +14,10 @@ const PERIODS_FOR_ALL: u64 = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
     pub(super) token: Token,
-    /// Bytes, with those that wait in its socket.
+    /// Bytes of memory, and bytes that wait in its socket.
     pub(super) held: usize,
-    /// How many bytes may have to move yet until it gives them back.
+    pub(super) in_kernel: usize,
+    /// How many bytes of memory it may take yet, or for an answer how many it has to give back.
     pub(super) to_go: usize,
     /// Bytes in both directions, since it was opened and in the last one or two periods.
     pub(super) moved: u64,
@@ -46,19 +47,31 @@ pub(super) struct Plan {
 }
 
 impl Holder {
+    /// Bytes that its end gives back.
+    fn frees(&self) -> usize {
+        self.held + self.in_kernel
+    }
+
     /// Bytes held for each that was moved lately.
     fn cost(&self) -> u64 {
-        self.held as u64 / (self.moved_lately + 1)
+        self.frees() as u64 / (self.moved_lately + 1)
+    }
+
+    /// What it holds and may come to hold, to a power of two, so that among those that are alike
+    /// the ones are larger whose clients send nothing at the moment.
+    fn size(&self) -> (u32, bool, usize) {
+        let size = (self.held + self.to_go).checked_ilog2().unwrap_or(0);
+        (size, self.waits_since.is_none(), self.held)
     }
 
     fn is_stalled(&self) -> bool {
-        !self.is_new && self.moved_lately.saturating_mul(PERIODS_FOR_ALL) < self.held as u64
+        !self.is_new && self.moved_lately.saturating_mul(PERIODS_FOR_ALL) < self.frees() as u64
     }
 }
 
-/// The stalled give up their memory, those first that hold the most for the least progress. All
-/// others are in one line, by how far they have to go: from its beginning go on as many of those
-/// that wait as there is room for, and in a flood its end is given up.
+/// The stalled give up their memory, those first that hold the most for the least progress, and in
+/// a flood the largest of all others. Of those that wait, the ones with the least to go go on, as
+/// many as there is room for.
 ///
 /// Unless `one_goes_on` already, at least one does, however far it has to go.
 pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, one_goes_on: bool) -> Plan {
@@ -70,17 +83,18 @@ pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, one_goes_on: bool) -
     while freed < levels.shortage
         && let Some(holder) = stalled.pop()
     {
-        freed += holder.held;
+        freed += holder.frees();
         plan.evicted.push((holder, Eviction::Stalled));
     }
     line.append(&mut stalled);
-    line.sort_unstable_by_key(|holder| (holder.to_go, holder.waits_since));
+    line.sort_unstable_by_key(Holder::size);
     while freed < levels.flood
         && let Some(holder) = line.pop()
     {
-        freed += holder.held;
+        freed += holder.frees();
         plan.evicted.push((holder, Eviction::Flood));
     }
+    line.sort_unstable_by_key(|holder| (holder.to_go, holder.waits_since));
     let mut room = levels.room;
     for holder in line.iter().filter(|holder| holder.waits_since.is_some()) {
         let is_first = !one_goes_on && plan.go_on.is_empty();
@@ -104,7 +118,16 @@ mod tests {
 
     fn holder(place: u32, held: usize, moved_lately: u64) -> Holder {
         let token = Token { place, generation: 0 };
-        Holder { token, held, to_go: 0, moved: 0, moved_lately, is_new: false, waits_since: None }
+        Holder {
+            token,
+            held,
+            in_kernel: 0,
+            to_go: 0,
+            moved: 0,
+            moved_lately,
+            is_new: false,
+            waits_since: None,
+        }
     }
 
     fn waiting(place: u32, to_go: usize, since: Instant) -> Holder {
@@ -142,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_flood_those_are_given_up_that_have_the_furthest_to_go() {
+    fn in_a_flood_the_largest_are_given_up() {
         let now = Instant::now();
         let holders = vec![
             waiting(0, 900_000, now),
@@ -152,8 +175,16 @@ mod tests {
         ];
         let levels = Levels { shortage: 500_000, flood: 60_000, room: 0 };
         let plan = relieve(holders.clone(), levels, false);
-        assert_eq!((evicted(&plan), going_on(&plan)), (vec![2, 1], vec![0]));
+        assert_eq!((evicted(&plan), going_on(&plan)), (vec![1, 2], vec![0]));
         assert_eq!(evicted(&relieve(holders, Levels { flood: 0, ..levels }, false)), [0_u32; 0]);
+    }
+
+    #[test]
+    fn among_those_alike_the_ones_are_given_up_that_send_nothing() {
+        let sends_nothing = Holder { to_go: 500_000, is_new: true, ..holder(0, 500_000, 500_000) };
+        let holders = vec![sends_nothing, waiting(1, 800_000, Instant::now())];
+        let plan = relieve(holders, Levels { flood: 1, ..NOTHING }, false);
+        assert_eq!((evicted(&plan), going_on(&plan)), (vec![0], vec![1]));
     }
 
     #[test]

@@ -116,7 +116,8 @@ impl Shared {
                 let soon = if is_answer { moved_lately as usize } else { 0 };
                 holders.push(Holder {
                     token,
-                    held: notes.held + notes.in_kernel,
+                    held: notes.held,
+                    in_kernel: notes.in_kernel,
                     to_go: notes.to_go.saturating_sub(soon),
                     moved: notes.moved,
                     moved_lately,

@@ -120,13 +120,14 @@ impl Receiving {
         }
     }
 
-    /// How many bytes may have to come yet until it needs no more memory.
+    /// How many bytes of memory it may take yet.
     pub(super) fn to_go(&self) -> usize {
         match &self.sink {
-            Sink::Collect { .. } if self.body.has_length() => {
-                usize::try_from(self.body.announced()).unwrap_or(usize::MAX)
+            Sink::Collect { bytes, .. } if self.body.has_length() => {
+                let announced = usize::try_from(self.body.announced()).unwrap_or(usize::MAX);
+                bytes.len().saturating_add(announced).saturating_sub(bytes.capacity())
             }
-            Sink::Collect { bytes, limit, .. } => limit - bytes.len(),
+            Sink::Collect { bytes, limit, .. } => limit.saturating_sub(bytes.capacity()),
             Sink::Import(import) => import.to_go(),
         }
     }
