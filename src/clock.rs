@@ -49,7 +49,7 @@ pub(crate) fn http_date() -> String {
 /// The current time in UTC, with milliseconds (RFC 3339).
 pub(crate) fn timestamp() -> String {
     with_now(|second, milliseconds| {
-        // The digit in front keeps the zeros behind it.
+        // The digit in front keeps the zeros after it.
         let milliseconds = (1000 + milliseconds).to_string();
         [&second.start_of_timestamp, ".", &milliseconds[1..], "Z"].concat()
     })

@@ -81,7 +81,7 @@ pub(crate) enum Order {
     Descending,
 }
 
-/// Raw BSON documents one behind the other; `more` if the collection has further ones behind them.
+/// Raw BSON documents one after the other; `more` if the collection has further ones after them.
 struct Batch {
     documents: Vec<u8>,
     more: bool,
@@ -101,7 +101,7 @@ pub(crate) struct Db {
     was_reached: AtomicBool,
     metrics: Arc<Metrics>,
     /// Where the documents are, for the people who run this.
-    place: String,
+    location: String,
     /// As much of that as every client may see: no server and no directory.
     name: String,
 }
@@ -109,7 +109,7 @@ pub(crate) struct Db {
 impl Db {
     fn over(
         store: Arc<dyn Store>,
-        place: String,
+        location: String,
         name: String,
         grouping: Grouping,
         was_reached: bool,
@@ -139,13 +139,13 @@ impl Db {
             reach: Arc::new(Health::new("reach", None)),
             was_reached: AtomicBool::new(was_reached),
             metrics: metrics.clone(),
-            place,
+            location,
             name,
         })
     }
 
-    pub(crate) fn place(&self) -> &str {
-        &self.place
+    pub(crate) fn location(&self) -> &str {
+        &self.location
     }
 
     pub(crate) fn name(&self) -> &str {

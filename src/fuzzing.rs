@@ -112,7 +112,7 @@ pub struct Mongodb {
     pub uri: String,
     pub collection: String,
     /// As the log tells it.
-    pub place: String,
+    pub location: String,
 }
 
 /// Reads the settings and opens MongoDB, but no data file. The error is what the program prints.
@@ -130,7 +130,7 @@ pub fn read_settings() -> Result<Settings, String> {
             Some(Mongodb {
                 uri: options.uri.expose().to_owned(),
                 collection: options.collection.clone(),
-                place: db.place().to_owned(),
+                location: db.location().to_owned(),
             })
         }
         StoreOptions::Local { .. } => None,

@@ -35,11 +35,11 @@ impl Ops {
     fn route(&self, method: &Method, target: &str) -> Result<Response, Problem> {
         let path = target.split('?').next().unwrap_or_default();
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            let detail = "There is nothing here. The resources are /healthz, /readyz and /metrics.";
+            let detail = "No such resource. The resources are /healthz, /readyz and /metrics.";
             return Err(Problem::new(404, detail));
         }
         if !matches!(method, Method::Get | Method::Head) {
-            return Err(Problem::new(405, "This resource takes GET, HEAD.")
+            return Err(Problem::new(405, "Method not allowed; use GET, HEAD.")
                 .with_header("Allow", "GET, HEAD"));
         }
         Ok(match path {

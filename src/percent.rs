@@ -41,8 +41,8 @@ pub(crate) fn encode(text: &str) -> String {
 pub(crate) fn decode(text: &str) -> Result<String, DecodeError> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
+    while let [first, after @ ..] = rest {
+        rest = after;
         if *first != b'%' {
             decoded.push(*first);
             continue;

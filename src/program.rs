@@ -101,7 +101,7 @@ fn serve() -> Result<(), StartError> {
             "two-tier {} listens on http://{address}, its operations port on \
              http://{ops_address}; documents are in {}. Try: curl http://{address}/",
             env!("CARGO_PKG_VERSION"),
-            db.place(),
+            db.location(),
         ));
     }
 

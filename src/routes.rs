@@ -141,7 +141,7 @@ impl Service for App {
 }
 
 fn method_not_allowed(allowed: &'static str) -> Problem {
-    Problem::new(405, format!("This resource takes {allowed}.")).with_header("Allow", allowed)
+    Problem::new(405, format!("Method not allowed; use {allowed}.")).with_header("Allow", allowed)
 }
 
 fn unauthorized(detail: &str) -> Problem {

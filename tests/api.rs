@@ -337,7 +337,7 @@ fn array_refused_for_one_reason_lists_each_document(store: Store) {
     assert_eq!(indices, [0, 1]);
     // Of one document there is nothing to list.
     let answer = server.post("[{\"_id\":1}]");
-    assert!(answer.problem(409).contains("the _id 1"));
+    assert!(answer.problem(409).contains("with _id 1 "));
     let problem = answer.json();
     assert_eq!((&problem["errors"], &problem["inserted"]), (&serde_json::Value::Null, &0.into()));
 }

@@ -84,11 +84,7 @@ fn unread_body_is_never_parsed_as_request() {
                     [first, second] => {
                         first.problem(status);
                         assert_eq!(first.header("connection"), None, "{what}");
-                        assert_eq!(
-                            second.problem(404),
-                            "There is no document with this _id.",
-                            "{what}"
-                        );
+                        assert_eq!(second.problem(404), "No document with this _id.", "{what}");
                     }
                     _ => panic!("{what}: {answers:#?}"),
                 }

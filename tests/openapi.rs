@@ -379,7 +379,7 @@ fn parameters_have_described_bounds_and_defaults() {
     let names: Vec<&str> =
         parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
     let detail = server.get("/data?x=1").problem(400);
-    assert!(detail.ends_with(&format!("The parameters are {}.", names.join(", "))), "{detail}");
+    assert!(detail.ends_with(&format!("the parameters are {}.", names.join(", "))), "{detail}");
     let schema = |name: &str| {
         let parameter = parameters.iter().find(|parameter| parameter["name"] == name).unwrap();
         contract.resolve(&parameter["schema"])

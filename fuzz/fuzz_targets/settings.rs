@@ -99,9 +99,9 @@ fn check_secrets(settings: &BTreeMap<&str, &[u8]>, read: &Settings) {
     if let Some(mongodb) = &read.mongodb
         && has_secret_password(mongodb.uri.as_bytes())
     {
-        // The place names the collection too.
+        // The location names the collection too.
         let is_told = mongodb.collection.contains(SECRET);
-        assert!(is_told || !mongodb.place.contains(SECRET), "{}", mongodb.place);
+        assert!(is_told || !mongodb.location.contains(SECRET), "{}", mongodb.location);
     }
 }
 

@@ -30,7 +30,7 @@ use crate::document::{Document, DocumentId};
 use crate::sync::lock;
 
 pub(crate) use open::DataFileError;
-use open::{DOCUMENTS, Handle, caught};
+use open::{DOCUMENTS, Handle, catch_panic};
 
 type Key = Result<Vec<u8>, key::Unsupported>;
 
@@ -66,10 +66,10 @@ impl LocalStore {
 
     fn read<T>(&self, work: impl Fn(&Database) -> Result<T, Error>) -> Result<T, StoreError> {
         let handle = self.handle();
-        caught(|| work(&handle.database))
+        catch_panic(|| work(&handle.database))
             .or_else(|_| {
                 let handle = self.reopen(&handle)?;
-                caught(|| work(&handle.database))
+                catch_panic(|| work(&handle.database))
             })
             .map_err(|error| store_error(&error))
     }
@@ -83,7 +83,7 @@ impl LocalStore {
         first: Option<&[u8]>,
     ) -> StoreError {
         let stored = self.reopen(handle).and_then(|handle| {
-            caught(|| match first {
+            catch_panic(|| match first {
                 Some(first) => Ok(documents(&handle.database)?.get_owned(first)?.is_some()),
                 None => Ok(false),
             })
@@ -110,7 +110,7 @@ impl Store for LocalStore {
         let keys: Vec<Key> = documents.iter().map(|document| key::encode(&document.id())).collect();
         let handle = self.handle();
         let mut first = None;
-        caught(|| insert(&handle, documents, &keys, &mut first))
+        catch_panic(|| insert(&handle, documents, &keys, &mut first))
             .map_err(|error| self.failed_insert(&handle, &error, first))
     }
 

@@ -62,7 +62,7 @@ impl MongoStore {
     pub(super) fn new(options: &MongoOptions, metrics: Arc<Metrics>) -> Result<Self, UriError> {
         let MongoOptions { uri, uri_file, collection } = options.clone();
         let failure = Failure::default();
-        failure.hide_password_of(uri.expose());
+        failure.redact_password_of(uri.expose());
         let (address, database) = client::parse_uri(&uri, &failure)?;
         Ok(Self {
             client: Connector::new(uri, uri_file, address.clone(), metrics),
@@ -80,7 +80,7 @@ impl MongoStore {
     }
 
     /// As `name`, with the servers.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn location(&self) -> String {
         let servers = match &self.address.host_info {
             HostInfo::HostIdentifiers(servers) => {
                 servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

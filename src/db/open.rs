@@ -45,7 +45,7 @@ pub(crate) enum OpenError {
 /// A store, and what is known of it before it was asked anything.
 struct Opened {
     store: Arc<dyn Store>,
-    place: String,
+    location: String,
     name: String,
     was_reached: bool,
 }
@@ -60,9 +60,9 @@ impl Db {
             StoreOptions::Mongo(options) => open_mongo(options, metrics)?,
             StoreOptions::Local { file } => open_local(file)?,
         };
-        let Opened { store, place, name, was_reached } = opened;
+        let Opened { store, location, name, was_reached } = opened;
         let grouping = if options.grouping { calls::ON } else { calls::OFF };
-        Self::over(store, place, name, grouping, was_reached, metrics, memory)
+        Self::over(store, location, name, grouping, was_reached, metrics, memory)
             .map_err(OpenError::Threads)
     }
 }
@@ -70,7 +70,7 @@ impl Db {
 fn open_mongo(options: &MongoOptions, metrics: &Arc<Metrics>) -> Result<Opened, OpenError> {
     let store = MongoStore::new(options, metrics.clone()).map_err(OpenError::Uri)?;
     Ok(Opened {
-        place: store.place(),
+        location: store.location(),
         name: store.name(),
         // Nothing is known of a server yet.
         was_reached: false,
@@ -81,7 +81,7 @@ fn open_mongo(options: &MongoOptions, metrics: &Arc<Metrics>) -> Result<Opened, 
 fn open_local(file: &Path) -> Result<Opened, OpenError> {
     let store = LocalStore::open(file).map_err(OpenError::DataFile)?;
     Ok(Opened {
-        place: format!("the file {}", file.display()),
+        location: format!("the file {}", file.display()),
         name: format!("the file {}", file.file_name().unwrap_or_default().display()),
         was_reached: true,
         store: Arc::new(store),

@@ -35,7 +35,7 @@ impl AsRef<[u8]> for Text {
 pub(crate) struct Page {
     text: Text,
     pub(crate) documents: usize,
-    /// Where the next page begins; none behind the last document.
+    /// Where the next page begins; none after the last document.
     pub(crate) next: Option<DocumentId>,
 }
 
@@ -98,8 +98,8 @@ fn split_documents(documents: &[u8]) -> Result<Vec<(usize, &RawDocument)>, Store
     let mut split = Vec::new();
     let mut rest = documents;
     while !rest.is_empty() {
-        let (document, behind) = split_document(rest)?;
-        rest = behind;
+        let (document, after) = split_document(rest)?;
+        rest = after;
         split.push((documents.len() - rest.len(), document));
     }
     Ok(split)
@@ -129,7 +129,7 @@ pub(super) fn write_page(
     let mut last = None;
     let mut rest = batch.documents.as_slice();
     while !rest.is_empty() {
-        let (document, behind) = split_document(rest)?;
+        let (document, after) = split_document(rest)?;
         match layout {
             Layout::Array => text.push(if documents == 0 { b'[' } else { b',' }),
             Layout::Lines => {}
@@ -140,7 +140,7 @@ pub(super) fn write_page(
         }
         documents += 1;
         last = Some(document);
-        rest = behind;
+        rest = after;
     }
     if layout == Layout::Array {
         text.extend_from_slice(if documents == 0 { b"[]\n" } else { b"]\n" });
@@ -152,13 +152,13 @@ pub(super) fn write_page(
     Ok(Page { text: Text::new(text, memory), documents, next })
 }
 
-/// The first of `documents`, and what is behind it.
+/// The first of `documents`, and what is after it.
 fn split_document(documents: &[u8]) -> Result<(&RawDocument, &[u8]), StoreError> {
     let length = documents.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
-    let (document, behind) =
+    let (document, after) =
         length.and_then(|length| documents.split_at_checked(length)).ok_or_else(corrupt)?;
     let document = RawDocument::from_bytes(document).map_err(|_| corrupt())?;
-    Ok((document, behind))
+    Ok((document, after))
 }
 
 fn write_document(

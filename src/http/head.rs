@@ -47,7 +47,7 @@ impl Framing {
     }
 }
 
-/// Looks for the end of the head, the index behind its empty line, in `bytes` from `*seen` on, and
+/// Looks for the end of the head, the index after its empty line, in `bytes` from `*seen` on, and
 /// moves `*seen` to where the next look has to begin. A line that does not end in CRLF is an error:
 /// others might see other lines.
 pub(crate) fn find_end(bytes: &[u8], seen: &mut usize) -> Result<Option<usize>, Problem> {

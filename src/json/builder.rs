@@ -372,7 +372,7 @@ fn double(text: &str) -> Option<f64> {
     }
 }
 
-/// `Decimal128` also reads a second sign behind leading zeros, and "sNaN": neither is a decimal of
+/// `Decimal128` also reads a second sign after leading zeros, and "sNaN": neither is a decimal of
 /// the specification.
 fn decimal(text: &str) -> Option<Decimal128> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);

@@ -118,7 +118,7 @@ impl App {
         let then = |document: Result<Option<Arc<Text>>, StoreError>| {
             Step::Respond(match document {
                 Ok(Some(text)) => Response::new(200, JSON, text),
-                Ok(None) => Problem::new(404, "There is no document with this _id.").into(),
+                Ok(None) => Problem::new(404, "No document with this _id.").into(),
                 Err(error) => Problem::from(error).into(),
             })
         };

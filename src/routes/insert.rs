@@ -184,7 +184,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Exists(id) => Problem::new(
                 409,
-                format!("There is a document with the _id {} already.", id_as_json(&id)),
+                format!("A document with _id {} already exists.", id_as_json(&id)),
             ),
             Refusal::Conflict(detail) => Problem::new(409, detail),
             Refusal::Unsupported(detail) => Problem::new(400, detail),

@@ -35,7 +35,7 @@ impl<'a> Target<'a> {
             _ => {
                 return Err(Problem::new(
                     404,
-                    "There is nothing here. The resources are /, /data and /data/<id>.",
+                    "No such resource. The resources are /, /data and /data/<id>.",
                 ));
             }
         };
@@ -78,10 +78,10 @@ fn origin_form(target: &str) -> &str {
 
 fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
     let detail = match known {
-        [] => format!("There is no parameter {name:?}: this resource takes none."),
-        [known] => format!("There is no parameter {name:?}: this resource takes only {known}."),
+        [] => format!("Unknown parameter {name:?}; this resource takes none."),
+        [known] => format!("Unknown parameter {name:?}; this resource takes only {known}."),
         known => {
-            format!("There is no parameter {name:?}. The parameters are {}.", known.join(", "))
+            format!("Unknown parameter {name:?}; the parameters are {}.", known.join(", "))
         }
     };
     Problem::new(400, detail)

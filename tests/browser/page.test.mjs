@@ -120,7 +120,7 @@ describe('errors', () => {
     await box(page).fill('[{"_id": 0}, {"_id": 1}]');
     await button(page, 'Store').click();
     await page.getByText('1 of 2 documents').waitFor();
-    assert.match(await problemOf(box(page)), /\n1: There is a document with the _id 1 already\.$/);
+    assert.match(await problemOf(box(page)), /\n1: A document with _id 1 already exists\.$/);
   });
 
   test('a server that is gone is said to be', { timeout: 60_000 }, async () => {

@@ -156,7 +156,7 @@ fn abandoned() -> io::Error {
 #[derive(Debug)]
 struct Held {
     length: u64,
-    /// How much of the file still counts: what lies behind was cut off, even if the file has it.
+    /// How much of the file still counts: what lies after was cut off, even if the file has it.
     on_disk: u64,
     /// By their number in the file.
     blocks: BTreeMap<u64, Box<[u8; BLOCK_BYTES as usize]>>,
@@ -169,9 +169,9 @@ impl Held {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let from_disk = self.on_disk.saturating_sub(offset).min(out.len() as u64) as usize;
-        let (on_disk, behind) = out.split_at_mut(from_disk);
+        let (on_disk, after) = out.split_at_mut(from_disk);
         file.read_exact_at(on_disk, offset)?;
-        behind.fill(0);
+        after.fill(0);
         for (&number, block) in self.blocks.range(offset / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES)) {
             let start = number * BLOCK_BYTES;
             let (from, to) = (offset.max(start), end.min(start + BLOCK_BYTES));

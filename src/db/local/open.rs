@@ -42,7 +42,7 @@ impl Handle {
 
     fn open_with(file: &Arc<File>, builder: &mut redb::Builder) -> Result<Self, Error> {
         let file = DataFile::held(file)?;
-        let database = caught(|| {
+        let database = catch_panic(|| {
             Ok(builder.set_cache_size(CACHE_BYTES).create_with_backend(file.clone())?)
         })?;
         Ok(Self { database, file })
@@ -51,7 +51,7 @@ impl Handle {
 
 /// redb may panic on a damaged file, as its documentation says; that must cost one call, not a
 /// thread or the program.
-pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(Error::Corrupted(message(&*panic))))
 }
@@ -207,7 +207,7 @@ fn holds_nothing(file: &File) -> io::Result<bool> {
 
 fn create(file: &Arc<File>) -> Result<Handle, Problem> {
     let handle = Handle::open(file)?;
-    caught(|| {
+    catch_panic(|| {
         let mut transaction = handle.database.begin_write()?;
         transaction.set_quick_repair(true);
         transaction.open_table(FORMAT)?.insert("format", FORMAT_VERSION)?;
@@ -250,12 +250,12 @@ fn check_length(file: &File, length: u64) -> Result<(), Problem> {
 }
 
 fn check_format(database: &Database) -> Result<(), Problem> {
-    let transaction = caught(|| Ok(database.begin_read()?))?;
-    match caught(|| format_version(&transaction))? {
+    let transaction = catch_panic(|| Ok(database.begin_read()?))?;
+    match catch_panic(|| format_version(&transaction))? {
         None => Err(Problem::NotOurs),
         Some(version) if version > FORMAT_VERSION => Err(Problem::Newer(version)),
         Some(_) => {
-            caught(|| Ok(transaction.open_table(DOCUMENTS)?))?;
+            catch_panic(|| Ok(transaction.open_table(DOCUMENTS)?))?;
             Ok(())
         }
     }

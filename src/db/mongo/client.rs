@@ -233,7 +233,7 @@ impl Connector {
         if !is_refused_login(error) && !state.login.is_refused() {
             return false;
         }
-        failure.hide_password_of(uri.expose());
+        failure.redact_password_of(uri.expose());
         let usable = parse_uri(&uri, failure).and_then(|(address, database)| {
             let is_same = Some(&database) == state.address.default_database.as_ref();
             if is_same {

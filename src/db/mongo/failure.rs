@@ -70,12 +70,12 @@ pub(super) fn is_about_user(code: i32) -> bool {
 }
 
 impl Failure {
-    pub(super) fn hide_password_of(&self, uri: &str) {
+    pub(super) fn redact_password_of(&self, uri: &str) {
         lock(&self.passwords).extend(passwords(uri));
     }
 
     /// What is wrong with a URI. The driver quotes what it cannot read, which may be a part of the
-    /// password; so its words count only if they are about what is behind the servers.
+    /// password; so its words count only if they are about what comes after the servers.
     pub(super) fn uri_problem(&self, uri: &str) -> String {
         let Some((scheme, rest)) = uri.split_once("://") else {
             return "it is not a MongoDB URI, such as mongodb://USER:PASSWORD@HOST/DATABASE"
@@ -257,7 +257,7 @@ pub(super) fn is_unknown_type(error: &Error) -> bool {
     )
 }
 
-/// The last error that a message of the driver's tells of, behind `mark`.
+/// The last error that a message of the driver's tells of, after `mark`.
 fn reason<'a>(message: &'a str, mark: &str) -> &'a str {
     let Some((_, reason)) = message.rsplit_once(mark) else {
         return message.split(" Topology:").next().unwrap_or(message);
