@@ -75,7 +75,7 @@ impl Memory {
 
     /// By how many bytes more is held than there is room for, with those that wait in sockets.
     pub(crate) fn flood(&self, in_kernel: usize) -> usize {
-        (self.held() + in_kernel).saturating_sub(self.bound + self.bound / 2)
+        (self.held() + in_kernel).saturating_sub(self.bound + self.bound / 4)
     }
 }
 

@@ -19,6 +19,8 @@ const MAX_LIMIT: usize = 1000;
 /// What a page or an export is taken to hold until it is there, in bytes, so that not all that wait
 /// begin at once.
 const PAGE_HELD: usize = 16 * 1024;
+/// What it is taken to need where memory is short, with the buffers of its socket.
+const PAGE_NEEDS: usize = 64 * 1024;
 
 impl App {
     /// `GET /data`
@@ -101,7 +103,7 @@ impl App {
                 then,
             ))
         };
-        Step::Call { begin: Box::new(begin), held: 0, needs: PAGE_HELD }
+        Step::Call { begin: Box::new(begin), held: 0, needs: PAGE_NEEDS }
     }
 
     /// `GET /data/<id>`

@@ -227,12 +227,11 @@ impl Connection {
         }
     }
 
-    /// How many bytes of memory it may take yet, or for an answer how many it has to give back.
+    /// How many bytes of memory it may take yet.
     pub(super) fn to_go(&self) -> usize {
         match &self.state {
             State::Body(_, receiving) => receiving.to_go(),
             State::Store(_, _, Asking::Before { needs, .. }) => *needs,
-            State::Answer(answering) => answering.to_go(),
             _ => 0,
         }
     }

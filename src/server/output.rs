@@ -133,11 +133,6 @@ impl Output {
         self.piece.share()
     }
 
-    /// How many bytes of what is going out now have not been sent.
-    pub(super) fn left(&self) -> usize {
-        self.length() - self.sent
-    }
-
     fn length(&self) -> usize {
         self.head.len() + self.piece.bytes().len() + self.tail.len()
     }

@@ -45,7 +45,7 @@ pub(super) struct Notes {
     pub(super) held: usize,
     /// Bytes that wait in its socket, where it is paused.
     pub(super) in_kernel: usize,
-    /// How many bytes of memory it may take yet, or for an answer how many it has to give back.
+    /// How many bytes of memory it may take yet.
     pub(super) to_go: usize,
     /// Since when it has held any.
     pub(super) held_since: Instant,

@@ -9,6 +9,8 @@ use crate::memory::Eviction;
 
 /// A connection makes progress if it moves what it holds in at most so many periods of the sweep.
 const PERIODS_FOR_ALL: u64 = 8;
+/// Nobody takes more than so many bytes before the next look or two.
+const MOST_AT_ONCE: usize = 1024 * 1024;
 
 /// A connection that holds memory, or waits for some.
 #[derive(Debug, Clone)]
@@ -17,11 +19,13 @@ pub(super) struct Holder {
     /// Bytes of memory, and bytes that wait in its socket.
     pub(super) held: usize,
     pub(super) in_kernel: usize,
-    /// How many bytes of memory it may take yet, or for an answer how many it has to give back.
+    /// How many bytes of memory it may take yet.
     pub(super) to_go: usize,
     /// Bytes in both directions, since it was opened and in the last one or two periods.
     pub(super) moved: u64,
     pub(super) moved_lately: u64,
+    /// It waits for its client to take more of its answer.
+    pub(super) is_answer: bool,
     /// It has not held any for long enough to be judged by that.
     pub(super) is_new: bool,
     /// Since when it has waited for memory, if it does.
@@ -46,6 +50,11 @@ pub(super) struct Plan {
     pub(super) waiting: usize,
 }
 
+/// What of the bytes that one may take yet is set aside for it.
+pub(super) fn counted(to_go: usize) -> usize {
+    to_go.min(MOST_AT_ONCE)
+}
+
 impl Holder {
     /// Bytes that its end gives back.
     fn frees(&self) -> usize {
@@ -57,11 +66,14 @@ impl Holder {
         self.frees() as u64 / (self.moved_lately + 1)
     }
 
-    /// What it holds and may come to hold, to a power of two, so that among those that are alike
-    /// the ones are larger whose clients send nothing at the moment.
-    fn size(&self) -> (u32, bool, usize) {
-        let size = (self.held + self.to_go).checked_ilog2().unwrap_or(0);
-        (size, self.waits_since.is_none(), self.held)
+    /// In a flood the one with the greatest weight is given up first: answers that are hardly taken,
+    /// then the largest, by what it holds and may take yet, to a power of two, so that among those
+    /// that are alike the ones go first whose clients send nothing at the moment.
+    fn weight(&self) -> impl Ord + use<> {
+        let is_unread = self.is_answer && !self.is_new && self.cost() > 0;
+        let size = (self.held + self.to_go).checked_ilog2();
+        let sends_nothing = self.waits_since.is_none();
+        (self.frees() > 0, is_unread, size, sends_nothing, self.held)
     }
 
     fn is_stalled(&self) -> bool {
@@ -70,10 +82,11 @@ impl Holder {
 }
 
 /// The stalled give up their memory, those first that hold the most for the least progress, and in
-/// a flood the largest of all others. Of those that wait, the ones with the least to go go on, as
-/// many as there is room for.
+/// a flood others by their weight. Of those that wait, as many go on as there is room for: those
+/// that hold memory first, and of these the ones with the least to go.
 ///
-/// Unless `one_goes_on` already, at least one does, however far it has to go.
+/// Unless `one_goes_on` already, one of those that hold memory does, however far it has to go, so
+/// that they do not wait for each other.
 pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, one_goes_on: bool) -> Plan {
     let mut plan = Plan::default();
     let mut freed = 0;
@@ -87,19 +100,19 @@ pub(super) fn relieve(holders: Vec<Holder>, levels: Levels, one_goes_on: bool) -
         plan.evicted.push((holder, Eviction::Stalled));
     }
     line.append(&mut stalled);
-    line.sort_unstable_by_key(Holder::size);
+    line.sort_unstable_by_key(Holder::weight);
     while freed < levels.flood
-        && let Some(holder) = line.pop()
+        && let Some(holder) = line.pop_if(|holder| holder.frees() > 0)
     {
         freed += holder.frees();
         plan.evicted.push((holder, Eviction::Flood));
     }
-    line.sort_unstable_by_key(|holder| (holder.to_go, holder.waits_since));
+    line.sort_unstable_by_key(|holder| (holder.held == 0, holder.to_go, holder.waits_since));
     let mut room = levels.room;
     for holder in line.iter().filter(|holder| holder.waits_since.is_some()) {
-        let is_first = !one_goes_on && plan.go_on.is_empty();
-        if plan.waiting == 0 && (holder.to_go <= room || is_first) {
-            room = room.saturating_sub(holder.to_go);
+        let is_first = !one_goes_on && plan.go_on.is_empty() && holder.held > 0;
+        if holder.to_go <= room || is_first {
+            room = room.saturating_sub(counted(holder.to_go));
             plan.go_on.push(holder.token);
         } else {
             plan.waiting += 1;
@@ -125,6 +138,7 @@ mod tests {
             to_go: 0,
             moved: 0,
             moved_lately,
+            is_answer: false,
             is_new: false,
             waits_since: None,
         }
@@ -188,20 +202,34 @@ mod tests {
     }
 
     #[test]
+    fn in_a_flood_answers_that_are_hardly_taken_go_first() {
+        let answer = |place, moved_lately| Holder {
+            is_answer: true,
+            ..holder(place, 100_000, moved_lately)
+        };
+        let new = Holder { is_new: true, ..answer(2, 20_000) };
+        let holders =
+            vec![answer(0, 20_000), answer(1, 200_000), new, waiting(3, 900_000, Instant::now())];
+        let flood = |flood| evicted(&relieve(holders.clone(), Levels { flood, ..NOTHING }, true));
+        assert_eq!((flood(1), flood(100_001)), (vec![0], vec![0, 3]));
+    }
+
+    #[test]
     fn those_with_the_least_to_go_go_on_as_far_as_there_is_room() {
         let now = Instant::now();
         let holders = vec![
             waiting(0, 500_000, now),
             waiting(1, 4_000, now),
             waiting(2, 500_000, now - Duration::from_secs(1)),
-            waiting(3, 700_000, now),
+            Holder { held: 0, ..waiting(3, 64_000, now) },
         ];
         let go_on = |room, one_goes_on| {
             let plan = relieve(holders.clone(), Levels { room, ..NOTHING }, one_goes_on);
             (going_on(&plan), plan.waiting)
         };
-        assert_eq!(go_on(600_000, false), (vec![1, 2], 2));
+        assert_eq!(go_on(600_000, false), (vec![1, 2, 3], 1));
         assert_eq!(go_on(0, false), (vec![1], 3), "one, so that they do not wait for each other");
         assert_eq!(go_on(0, true), (vec![], 4));
+        assert_eq!(go_on(3_000_000, true), (vec![1, 2, 0, 3], 0));
     }
 }

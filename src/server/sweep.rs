@@ -83,7 +83,7 @@ impl Shared {
                 notes.goes_on = false;
             }
             if notes.goes_on {
-                going_on.push(notes.to_go);
+                going_on.push(shortage::counted(notes.to_go));
             }
             let Occupant::Parked(seat, wait) = &place.occupant else { return };
             let (until, ends_now) = match *wait {
@@ -110,17 +110,14 @@ impl Shared {
                     notes.in_kernel = seat.socket.waiting();
                 }
                 in_kernel += notes.in_kernel;
-                let moved_lately = notes.moved - notes.moved_before[1];
-                // An answer that is being taken is as good as gone.
-                let is_answer = matches!(wait, Wait::Writable(_));
-                let soon = if is_answer { moved_lately as usize } else { 0 };
                 holders.push(Holder {
                     token,
                     held: notes.held,
                     in_kernel: notes.in_kernel,
-                    to_go: notes.to_go.saturating_sub(soon),
+                    to_go: notes.to_go,
                     moved: notes.moved,
-                    moved_lately,
+                    moved_lately: notes.moved - notes.moved_before[1],
+                    is_answer: matches!(wait, Wait::Writable(_)),
                     is_new: now < notes.held_since + GRACE,
                     waits_since: notes.waits_since,
                 });

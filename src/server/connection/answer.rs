@@ -43,11 +43,6 @@ impl Answering {
     pub(super) fn share(&self) -> usize {
         self.output.share()
     }
-
-    /// How many bytes have to be sent until it holds none.
-    pub(super) fn to_go(&self) -> usize {
-        self.output.left()
-    }
 }
 
 impl Connection {
