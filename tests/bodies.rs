@@ -1,4 +1,4 @@
-//! The bodies of requests, read or not: each ends where its framing says, and what comes behind it
+//! The bodies of requests, read or not: each ends where its framing says, and what comes after it
 //! is the next request.
 
 mod support;

@@ -1,5 +1,5 @@
 //! The syntax of requests: what two readers could read differently is refused, with one answer, and
-//! nothing behind it is taken for another request. What the standard allows is taken.
+//! nothing after it is taken for another request. What the standard allows is taken.
 
 mod support;
 
@@ -17,7 +17,7 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
     answers.iter().map(|answer| answer.status).collect()
 }
 
-/// Sends each of the messages, with a request behind it that must not be answered, and expects its
+/// Sends each of the messages, with a request after it that must not be answered, and expects its
 /// status alone.
 #[track_caller]
 fn expect_refused(server: &Server, cases: &[(u16, &str)]) {

@@ -1,5 +1,5 @@
-//! Imports and exports: a document a line, of any number, in constant memory, and nothing lost on
-//! the way.
+//! Imports and exports: one document per line, of any number, in constant memory, and nothing lost
+//! on the way.
 
 mod support;
 

@@ -76,14 +76,15 @@ impl Shared {
         let mut idle = Vec::new();
         let mut holders = Vec::new();
         let mut in_kernel = 0;
-        let mut going_on = Vec::new();
+        let (mut one_goes_on, mut set_aside) = (false, 0);
         self.places.for_each(|token, place| {
             let notes = &mut place.notes;
             if let Occupant::Parked(_, Wait::Readable(_) | Wait::Writable(_)) = &place.occupant {
                 notes.goes_on = false;
             }
             if notes.goes_on {
-                going_on.push(shortage::counted(notes.to_go));
+                one_goes_on = true;
+                set_aside += shortage::counted(notes.to_go);
             }
             let Occupant::Parked(seat, wait) = &place.occupant else { return };
             let (until, ends_now) = match *wait {
@@ -141,9 +142,9 @@ impl Shared {
             let levels = Levels {
                 shortage: if is_short { self.memory.shortage() } else { 0 },
                 flood: self.memory.flood(in_kernel),
-                room: self.memory.room().saturating_sub(going_on.iter().sum()),
+                room: self.memory.room().saturating_sub(set_aside),
             };
-            self.relieve(shortage::relieve(holders, levels, !going_on.is_empty()));
+            self.relieve(shortage::relieve(holders, levels, one_goes_on));
         }
     }
 

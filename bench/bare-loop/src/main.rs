@@ -1,5 +1,5 @@
-//! The floor that `/` is measured against: a thread a connection, one read and one write a request,
-//! and nothing that looks at what was read. The answer is as long as two-tier's.
+//! The floor that `/` is measured against: one thread per connection, one read and one write per
+//! request, and nothing that looks at what was read. The answer is as long as two-tier's.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
