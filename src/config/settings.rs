@@ -95,7 +95,7 @@ settings! {
     }
     BODY_TIMEOUT: Setting<Duration> {
         default: "10s",
-        meaning: "time in which a body must make progress, at 1 KiB/s",
+        meaning: "longest pause in a body; 1 KiB/s on average",
         takes: A_TIME,
         parse: parse::duration,
     }
@@ -106,8 +106,8 @@ settings! {
         parse: parse::duration_above_zero,
     }
     SEND_TIMEOUT: Setting<Duration> {
-        default: "30s",
-        meaning: "time in which a client must take of its answer, at 1 KiB/s",
+        default: "2min",
+        meaning: "longest pause in taking an answer; 1 KiB/s on average",
         takes: A_TIME_ABOVE_ZERO,
         parse: parse::duration_above_zero,
     }

@@ -85,7 +85,8 @@ fn stalled_body_is_408() {
     assert_eq!(session.settle(), Wait::Readable(session.now + body));
     session.send(b"dribble");
     assert_ne!(session.pass(body - MOMENT), Wait::Nothing);
-    session.pass(MOMENT);
+    // Those bytes have earned it some milliseconds.
+    session.pass(MOMENT * 10);
     check_closing(session, 408);
 }
 
@@ -98,6 +99,22 @@ fn body_that_makes_progress_goes_on() {
     for _ in 0..5 {
         session.send(&b"x".repeat(1024 * body.as_secs() as usize));
         assert_eq!(session.pass(body - MOMENT), Wait::Readable(session.now + body));
+    }
+}
+
+#[test]
+fn pause_within_the_time_is_fine() {
+    let mut session =
+        session(b"POST /import HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n");
+    let body = session.timeouts.body;
+    session.settle();
+    for _ in 0..3 {
+        // At 2 KB/s for as long as the time-out is, and then nothing for 8 tenths of it.
+        for _ in 0..20 {
+            session.send(&b"x".repeat(100 * body.as_secs() as usize));
+            assert_ne!(session.pass(body / 20), Wait::Nothing);
+        }
+        assert_ne!(session.pass(body * 8 / 10), Wait::Nothing);
     }
 }
 
